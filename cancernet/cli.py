@@ -1,0 +1,117 @@
+"""The command line: says what there is at once, and imports only what the chosen command needs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from cancernet import __version__
+from cancernet.errors import InputError
+
+DESCRIPTION = """\
+Train and judge CancerNet on patches of invasive ductal carcinoma (IDC) histology.
+Research software: never a diagnosis."""
+
+LIGHTNING_COMMANDS = {
+    "fit": "train a model; writes a run folder with checkpoints, split and TensorBoard events",
+    "validate": "judge a checkpoint on the validation part",
+    "test": "judge a checkpoint on the test part; writes metrics, predictions and confusion matrix",
+    "predict": "write the probability of IDC for every patch of a data set",
+}
+"""Subcommands of the Lightning command line."""
+OWN_COMMANDS = {
+    "prepare": ("cancernet.data.audit:prepare", "check an archive, pack it into a store and print what is in it"),
+    "synthesize": ("cancernet.data.synthetic:synthesize", "draw a synthetic archive in the layout of the real one"),
+}
+"""Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        args: Command-line arguments without the program's name; those of the process where not given.
+
+    Returns:
+        The exit status: 0, or 2 after one line on standard error that says what is wrong and the way out.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        if not arguments or arguments[0].startswith("-"):
+            return _answer_without_command(arguments)
+        command, rest = arguments[0], arguments[1:]
+        if command in LIGHTNING_COMMANDS:
+            return _run_lightning(command, rest)
+        if command in OWN_COMMANDS:
+            return _run_function(command, rest)
+        names = ", ".join([*LIGHTNING_COMMANDS, *OWN_COMMANDS])
+        raise InputError(f"unknown command {command!r}; use one of {names}")
+    except InputError as error:
+        print(f"cancernet: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cancernet: interrupted", file=sys.stderr)
+        return 130
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
+def _answer_without_command(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cancernet",
+        description=DESCRIPTION,
+        epilog="Each command explains its options: cancernet COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cancernet {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, summary in LIGHTNING_COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    for name, (_, summary) in OWN_COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    if any(argument in ("-h", "--help", "--version") for argument in arguments):
+        try:
+            parser.parse_args(arguments)
+        except SystemExit as done:
+            return int(done.code or 0)
+    raise InputError("a command comes first; see cancernet --help")
+
+
+def _run_lightning(command: str, rest: list[str]) -> int:
+    # The network is a Keras model that runs on torch; the choice has to be made before the first `import keras`.
+    os.environ["KERAS_BACKEND"] = "torch"
+    from cancernet.training.cli import run
+
+    return _exit_status(lambda: run(command, rest))
+
+
+def _run_function(command: str, rest: list[str]) -> int:
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+            raise InputError(f"{command}: {' '.join(str(message).split())}")
+
+    target, summary = OWN_COMMANDS[command]
+    module, name = target.split(":")
+    function: Callable[..., object] = getattr(import_module(module), name)
+    parser = Parser(prog=f"cancernet {command}", description=summary)
+    parser.add_function_arguments(function, as_positional=True)
+
+    def call() -> None:
+        function(**parser.instantiate_classes(parser.parse_args(rest)).as_dict())
+
+    return _exit_status(call)
+
+
+def _exit_status(call: Callable[[], object]) -> int:
+    """Run a call whose parser may leave by `SystemExit` (after `--help`)."""
+    try:
+        call()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0

@@ -1,0 +1,1 @@
+"""From the archive as downloaded to patches in memory. Imports neither the model nor the evaluation."""

@@ -1,0 +1,297 @@
+"""The IDC archive as a LightningDataModule: from a root of any kind to batches on the device."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from cancernet.data.augment import Augmentation, augment
+from cancernet.data.exposure import SEEN, Exposure
+from cancernet.data.split import PARTS, Split, check_parts, make_split
+from cancernet.data.store import PatchStore, find_store
+from cancernet.errors import InputError
+
+PADDING = -1
+"""Index of the rows that fill the last batches of a process in evaluation; they count in no metric."""
+RESIDENT_SHARE = 0.6
+"""A store is kept on the device where it takes less than this share of the free memory: the rest is for the network."""
+
+Batch = dict[str, Any]
+
+
+class Patches(Dataset[Batch]):
+    """The patches of a store, gathered a batch at a time.
+
+    Indexing with an int64 array of B store rows gives a dict of `image` (uint8, (B, 3, H, W), a channels-last view;
+    absent where the device holds the store), `label` (B,) int64, `case` (B,) int64 code, `x`, `y` (B,) int32, `index`
+    (B,) int64 and `seed`, an int that determines the batch's augmentation.
+    """
+
+    def __init__(self, store: PatchStore, with_images: bool, seed: int) -> None:
+        self.store = store
+        self.with_images = with_images
+        self.seed = seed
+        self.label = store.index["label"].to_numpy(dtype=np.int64)
+        self.case = store.index["case"].factorize()[0].astype(np.int64)
+        self.x = store.index["x"].to_numpy(dtype=np.int32)
+        self.y = store.index["y"].to_numpy(dtype=np.int32)
+
+    def __getitem__(self, rows: np.ndarray) -> Batch:
+        present = np.maximum(rows, 0)
+        batch: Batch = {
+            "label": torch.from_numpy(self.label[present]),
+            "case": torch.from_numpy(self.case[present]),
+            "x": torch.from_numpy(self.x[present]),
+            "y": torch.from_numpy(self.y[present]),
+            "index": torch.from_numpy(rows),
+            # The order of the rows differs from epoch to epoch and from process to process, and nothing else needs to
+            # be remembered to draw the same batch again.
+            "seed": zlib.crc32(rows.tobytes(), self.seed & 0xFFFFFFFF),
+        }
+        if self.with_images:
+            batch["image"] = torch.from_numpy(self.store.gather(present)).permute(0, 3, 1, 2)
+        return batch
+
+
+class BatchSampler(DistributedSampler[np.ndarray]):
+    """Yield the store rows of one batch after the other, for one of several processes.
+
+    It is a `DistributedSampler` so that Lightning leaves it in place: its own would repeat patches in evaluation.
+
+    Args:
+        rows: (M,) store rows of the part.
+        batch_size: Patches per batch and process.
+        shuffle: Draw another order in each epoch (training), where the processes' shares are filled up with patches
+            from the start of the order; otherwise ascending, filled up with `PADDING`.
+        seed: Together with the epoch determines the order.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, shuffle: bool, seed: int, rank: int, world_size: int) -> None:
+        super().__init__(rows, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.batch_size = batch_size
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-self._share() // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rows = self.rows
+        missing = self._share() * self.world_size - len(rows)
+        if self.shuffle:
+            rows = np.random.default_rng((self.seed, self.epoch)).permutation(rows)
+            rows = np.concatenate([rows, np.resize(rows, missing)])
+        else:
+            rows = np.concatenate([rows, np.full(missing, PADDING, dtype=np.int64)])
+        rows = rows[self.rank :: self.world_size]
+        for start in range(0, len(rows), self.batch_size):
+            yield rows[start : start + self.batch_size].copy()
+
+    def _share(self) -> int:
+        return -(-len(self.rows) // self.world_size)
+
+
+class IDCDataModule(LightningDataModule):
+    """Patches of the IDC archive, or of one's own cohort, split so that nothing leaks.
+
+    Args:
+        root: The Kaggle zip as downloaded, the unpacked folder, a packed store, a CSV table of a cohort of one's own
+            (columns path, label, case, and x, y where known), or `synthetic` for a drawn archive.
+        split: `case` (whole cases, 80/20, then 10 % of the rest for validation), `patch` (as the 2019 tutorial; it
+            leaks), `official` or `extended` (the published case lists), or a CSV file with the columns case (or path)
+            and part.
+        seed: Orders the cases in the split, and the patches in each epoch.
+        folds: Number of folds for cross-validation by case.
+        fold: Which fold is the test part, from 0.
+        batch_size: Patches per batch and process.
+        augmentation: `none`, `original` (rotation, zoom, shifts, flips of the 2019 recipe) or `modern` (all eight
+            symmetries, stain jitter in optical density); in training only.
+        cache: Folder for packed stores and the drawn archive; the user's cache folder where not given.
+        workers: Processes that decode images while packing; all cores where not given.
+        loader_workers: Processes that gather batches; 0 gathers in the training process, which is fast enough for most.
+        device_resident: Keep the whole store on the device as uint8, so that batches carry row numbers only: `auto`
+            (on a GPU, where it fits), `always`, `never`.
+    """
+
+    def __init__(
+        self,
+        root: str = "synthetic",
+        split: str = "case",
+        seed: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
+        batch_size: int = 256,
+        augmentation: Augmentation = "modern",
+        cache: str | None = None,
+        workers: int | None = None,
+        loader_workers: int = 0,
+        device_resident: Literal["auto", "always", "never"] = "auto",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
+        self.root = root
+        self.protocol = split
+        self.seed = seed
+        self.folds = folds
+        self.fold = fold
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.cache = None if cache is None else Path(cache)
+        self.workers = workers
+        self.loader_workers = loader_workers
+        self.device_resident = device_resident
+        self.store: PatchStore
+        self.split: Split
+        self.exposure: Exposure
+        self.earlier: Exposure | None = None
+        self._stage: str | None = None
+        self._resident: Tensor | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a checkpoint keeps so that `test` finds the same data again."""
+        names = ("root", "seed", "folds", "fold", "batch_size", "augmentation")
+        return {"split": self.protocol, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The data and the split in a few words: `name`, `fingerprint`, `synthetic`, `split`, `seed`, `folds`, `fold`."""
+        source = self.store.manifest["source"]
+        return {
+            "name": self.store.name,
+            "fingerprint": source["fingerprint"],
+            "synthetic": self.store.synthetic,
+            "split": self.split.protocol,
+            **self.split.settings,
+        }
+
+    @property
+    def training_counts(self) -> tuple[int, int]:
+        """Number of benign and of IDC patches that train."""
+        counts = np.bincount(self.store.index["label"].to_numpy()[self.split.rows("train")], minlength=2)
+        return int(counts[0]), int(counts[1])
+
+    def prepare_data(self) -> None:
+        """Pack the archive where that has not been done (in one process only)."""
+        find_store(self.root, self.cache, self.workers)
+
+    def setup(self, stage: str) -> None:
+        """Open the store, make the split and check the parts that the stage needs."""
+        self._stage = stage
+        self.store = find_store(self.root, self.cache, self.workers)
+        self.split = make_split(self.store.index, self.protocol, self.seed, self.folds, self.fold)
+        if stage == "predict":
+            return
+        fit_parts = SEEN if self.split.protocol.endswith(".csv") else PARTS
+        needed = {"fit": fit_parts, "validate": ("validation",), "test": ("test",)}[stage]
+        check_parts(self.store.index, self.split, needed)
+        self.exposure = Exposure.of(self.split, self.store.index)
+        self._announce(needed)
+
+    def _announce(self, needed: tuple[str, ...]) -> None:
+        counts = ", ".join(f"{part} {len(self.split.rows(part)):,}" for part in needed)
+        data = f"synthetic data {self.store.name}" if self.store.synthetic else f"{self.store.name}"
+        rank_zero_info(f"Split {self.split.protocol} of {data}, patches: {counts}")
+        if self.split.absent:
+            rank_zero_info(f"{len(self.split.absent)} listed cases are not in the data: {', '.join(self.split.absent)}")
+        if len(self.split.left_out):
+            rank_zero_info(f"{len(self.split.left_out)} patches left out: an earlier part holds the same image")
+        if self.split.unit == "patch":
+            rank_zero_warn(
+                "This split is by patch: neighbours of one tumour stand in training and in test. What it measures is "
+                "not how the model does on cases it has never seen; use --data.split case for that."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: what the model has seen, and how to find the data again."""
+        exposure = self.exposure if self.earlier is None else self.exposure.join(self.earlier)
+        return {"arguments": self.arguments, "description": self.description, "exposure": exposure.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to judge a model on what it has seen, whatever root, split or seed was asked for.
+
+        Raises:
+            InputError: The part that would judge holds cases (under a split by patch: patches) that trained the model
+                or chose its epoch.
+        """
+        earlier = Exposure.from_state(state_dict["exposure"])
+        # Validation cases choose the epoch by being validated on, so `validate` and a resumed fit may meet them.
+        checks = {
+            "fit": [("validation", ("train",)), ("test", SEEN)],
+            "validate": [("validation", ("train",))],
+            "test": [("test", SEEN)],
+        }
+        for part, seen in checks.get(str(self._stage), []):
+            purpose = "resuming" if self._stage == "fit" else str(self._stage)
+            earlier.refuse(self.store.index, self.split.rows(part), seen, f"{purpose}, {part} part")
+            self.split = earlier.leave_out(self.store.index, self.split, part, seen)
+            if self._stage != "fit":
+                check_parts(self.store.index, self.split, (part,))
+        self.earlier = earlier
+
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the training part."""
+        return self._loader(self.split.rows("train"), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return batches of the validation part, each patch once."""
+        return self._loader(self.split.rows("validation"), shuffle=False)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return batches of the test part, each patch once."""
+        return self._loader(self.split.rows("test"), shuffle=False)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return batches of all patches, whatever their part."""
+        return self._loader(np.arange(len(self.store)), shuffle=False)
+
+    def _loader(self, rows: np.ndarray, shuffle: bool) -> DataLoader:
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        resident = self._keep_on_device()
+        return DataLoader(
+            Patches(self.store, with_images=not resident, seed=self.seed),
+            batch_size=None,
+            sampler=BatchSampler(rows, self.batch_size, shuffle, self.seed, rank, world_size),
+            num_workers=self.loader_workers,
+            persistent_workers=self.loader_workers > 0,
+            pin_memory=self._device().type == "cuda",
+        )
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _keep_on_device(self) -> bool:
+        """Decide whether the store lives on the device, and bring it there the first time."""
+        device = self._device()
+        wanted = self.device_resident == "always"
+        if self.device_resident == "auto" and device.type == "cuda":
+            wanted = self.store.images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        if wanted and self._resident is None:
+            self._resident = torch.from_numpy(np.array(self.store.images)).to(device)
+        return wanted
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Gather what the device holds, scale to [0, 1] and, in training, augment.
+
+        Returns:
+            The batch with `image` as float32 (B, 3, H, W) in channels-last memory format.
+        """
+        if "image" not in batch and self._resident is not None:
+            batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
+        image = batch["image"].float().div_(255)
+        if self.trainer is not None and self.trainer.training and self.augmentation != "none":
+            generator = torch.Generator(image.device).manual_seed(batch["seed"])
+            image = augment(image, self.augmentation, generator)
+        batch["image"] = image.contiguous(memory_format=torch.channels_last)
+        return batch

@@ -1,0 +1,300 @@
+"""Splits by name: which patch trains the model, chooses its epoch, or judges it.
+
+A split gives each patch of a store one part. The rules that make it (`case`, `patch`, the published lists, a file) are
+pure functions of the store's index table; `make_split` joins them with the checks that every run passes.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cancernet.data.protocols import OFFICIAL
+from cancernet.errors import InputError
+
+PARTS = ("train", "validation", "test")
+"""The parts that a model meets, in the order in which an image that stands in two of them stays."""
+OUTSIDE = "outside"
+"""Part of the patches that a protocol does not name."""
+LEFT_OUT = "left_out"
+"""Part of a patch whose very image stands in an earlier part."""
+PROTOCOLS = ("case", "patch", "official", "extended")
+TEST_FRACTION = 0.2
+VALIDATION_FRACTION = 0.1
+"""Of all, and of what the test part leaves: the tutorial's fractions."""
+PREVALENCE_GRID = 0.05
+"""Stratum edges are rounded to this, so that one more case seldom moves an edge."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part each patch of a store belongs to.
+
+    Attributes:
+        protocol: `case`, `patch`, `official`, `extended`, or the name of the file it was read from.
+        part: (N,) object array of part names, in the order of the store's index.
+        unit: `case` where whole cases were assigned, `patch` where single patches were.
+        left_out: One row for each patch left out because an earlier part holds the same image: `path`, `case`, `part`
+            (the one it would have been in), `same_as` (path of the copy that stays), `kept_in`.
+        absent: Cases that the protocol lists and the archive lacks.
+        settings: What else determined it (`seed`, `folds`, `fold`).
+    """
+
+    protocol: str
+    part: np.ndarray
+    unit: str
+    left_out: pd.DataFrame
+    absent: tuple[str, ...] = ()
+    settings: dict[str, int | None] = field(default_factory=dict)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Return the store rows of one part, ascending, int64."""
+        return np.flatnonzero(self.part == part)
+
+    def table(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Return the split as a table: a row a case, or a row a patch where patches were assigned."""
+        frame = index.assign(part=self.part)
+        if self.unit == "patch":
+            return frame[["path", "case", "x", "y", "label", "part"]]
+        frame = frame[frame["part"] != LEFT_OUT]
+        rows = frame.groupby(["case", "part"], sort=False)["label"].agg(patches="size", idc="sum").reset_index()
+        return rows.assign(prevalence=(rows["idc"] / rows["patches"]).round(4))
+
+
+def make_split(
+    index: pd.DataFrame,
+    protocol: str = "case",
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int | None = None,
+) -> Split:
+    """Assign each patch of a store to a part, and check that nothing leaks.
+
+    Args:
+        index: The store's index table (columns `path`, `case`, `x`, `y`, `label`, `hash`).
+        protocol: One of `PROTOCOLS`, or the path of a CSV file with the columns `part` and `case` or `path`.
+        seed: Orders cases (or patches) within their stratum; `official`, `extended` and files have no use for it.
+        folds: Number of cross-validation folds; only with `case`.
+        fold: Which fold is the test part, from 0 to `folds - 1`.
+
+    Raises:
+        InputError: An unknown protocol or file, folds out of range, or too few cases.
+    """
+    _check_folds(protocol, folds, fold)
+    absent: tuple[str, ...] = ()
+    unit = "case"
+    if protocol == "case":
+        part = split_cases(index, seed, folds, fold)
+    elif protocol == "patch":
+        part, unit = split_patches(index, seed), "patch"
+    elif protocol in ("official", "extended"):
+        part, absent = split_published(index, extended=protocol == "extended")
+    elif Path(protocol).is_file():
+        part, unit = read_split(Path(protocol), index)
+        protocol = Path(protocol).name
+    else:
+        raise InputError(
+            f"data.split: unknown split {protocol!r}; use one of {', '.join(PROTOCOLS)}, or the path of a CSV file "
+            "with the columns case (or path) and part"
+        )
+    part, left_out = leave_out_shared_images(index, part)
+    check_disjoint(index, part, unit)
+    return Split(protocol, part, unit, left_out, absent, {"seed": seed, "folds": folds, "fold": fold})
+
+
+def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: int | None = None) -> np.ndarray:
+    """Split whole cases, stratified by quintile of their prevalence.
+
+    Cases stand in the order of a hash of seed and case within their stratum; the first ones are the test part, the next
+    ones the validation part. The order of two cases never depends on a third, so one more case can move another one
+    only where it shifts a cut. (That it moves none at all is a property only of rules that look at each case alone;
+    those keep neither the fractions nor the strata.)
+
+    Returns:
+        (N,) object array of part names.
+    """
+    prevalence = index.groupby("case", sort=True)["label"].mean().to_dict()
+    if len(prevalence) < 3:
+        raise InputError(
+            f"data.split: 3 cases or more are needed to split by case, found {len(prevalence)}; add cases, or use "
+            "--data.split patch (it leaks)"
+        )
+    strata = [sorted(cases, key=lambda case: _order(seed, case)) for cases in _strata(prevalence)]
+    tests = _hold_out(strata, TEST_FRACTION) if folds is None or fold is None else _deal(strata, folds, fold)
+    rest = [[case for case in stratum if case not in tests] for stratum in strata]
+    validations = _hold_out(rest, VALIDATION_FRACTION)
+    part_of = {
+        case: "test" if case in tests else "validation" if case in validations else "train" for case in prevalence
+    }
+    return index["case"].map(part_of).to_numpy(dtype=object)
+
+
+def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
+    """Split single patches in the tutorial's fractions: neighbours of one tumour land on both sides.
+
+    Returns:
+        (N,) object array of part names.
+    """
+    order = np.argsort(np.array([_order(seed, key) for key in patch_keys(index)], dtype=np.uint64), kind="stable")
+    tests = round(TEST_FRACTION * len(index))
+    validations = round(VALIDATION_FRACTION * (len(index) - tests))
+    part = np.full(len(index), "train", dtype=object)
+    part[order[:tests]] = "test"
+    part[order[tests : tests + validations]] = "validation"
+    return part
+
+
+def split_published(index: pd.DataFrame, extended: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Split by the published lists; `extended` adds every unlisted case to training.
+
+    Returns:
+        (N,) object array of part names, and the listed cases that the archive lacks.
+    """
+    part_of = {case: part for part, cases in OFFICIAL.items() for case in cases}
+    present = set(index["case"])
+    part = index["case"].map(part_of).fillna("train" if extended else OUTSIDE).to_numpy(dtype=object)
+    return part, tuple(case for case in part_of if case not in present)
+
+
+def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Read parts from a CSV file in the format of `split.csv`.
+
+    Returns:
+        (N,) object array of part names (`outside` where the file names neither patch nor case), and the unit, `case`
+        or `patch`.
+
+    Raises:
+        InputError: A column is missing, a part has an unknown name, or one key stands in two parts.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    key = "path" if "path" in table else "case"
+    if "part" not in table or key not in table:
+        raise InputError(f"{path}: columns part and case (or path) are needed, found {', '.join(table.columns)}")
+    unknown = set(table["part"]) - {*PARTS, OUTSIDE, LEFT_OUT}
+    if unknown:
+        raise InputError(f"{path}: unknown part {min(unknown)!r}; use one of {', '.join((*PARTS, OUTSIDE))}")
+    named = table[table["part"] != LEFT_OUT].drop_duplicates([key, "part"])
+    twice = named[named[key].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: {key} {twice[key].iloc[0]!r} stands in two parts; give each {key} one part")
+    part = index[key].map(named.set_index(key)["part"]).fillna(OUTSIDE).to_numpy(dtype=object)
+    return part, "patch" if key == "path" else "case"
+
+
+def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+    """Take out of each part the patches whose very image stands in an earlier one (blank ones, mostly).
+
+    Returns:
+        The parts with `left_out` in these places, and the table of what was left out (see `Split.left_out`).
+    """
+    rank = pd.Series(part).map({name: number for number, name in enumerate(PARTS)})
+    frame = pd.DataFrame({"hash": index["hash"].to_numpy(), "rank": rank, "row": np.arange(len(index))}).dropna()
+    frame = frame.sort_values(["rank", "row"])
+    frame = frame.merge(frame.drop_duplicates("hash"), on="hash", suffixes=("", "_kept"))
+    later = frame[frame["rank"] > frame["rank_kept"]]
+    rows, kept = later["row"].to_numpy(dtype=int), later["row_kept"].to_numpy(dtype=int)
+    paths = index["path"].to_numpy()
+    left_out = pd.DataFrame(
+        {
+            "path": paths[rows],
+            "case": index["case"].to_numpy()[rows],
+            "part": part[rows],
+            "same_as": paths[kept],
+            "kept_in": part[kept],
+        }
+    )
+    part = part.copy()
+    part[rows] = LEFT_OUT
+    return part, left_out
+
+
+def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
+    """Raise where a case (with unit `patch`: a patch) or an image stands in two parts.
+
+    The rules above cannot produce that; this is the proof of it that every run carries out.
+
+    Raises:
+        InputError: Names the first case, patch or image found in two parts.
+    """
+    used = np.isin(part, PARTS)
+    identity = index["case"].to_numpy() if unit == "case" else patch_keys(index)
+    for name, values in ((unit, identity), ("image", index["hash"].to_numpy())):
+        pairs = pd.DataFrame({"key": values[used], "part": part[used]}).drop_duplicates()
+        twice = pairs[pairs["key"].duplicated()]
+        if len(twice):
+            raise InputError(f"split: {name} {twice['key'].iloc[0]} stands in two parts; give it one")
+
+
+def check_parts(index: pd.DataFrame, split: Split, needed: tuple[str, ...]) -> None:
+    """Raise where a needed part is empty or holds one class only.
+
+    Raises:
+        InputError: Says which part, what it holds, and what to do.
+    """
+    advice = {
+        "case": "add cases, or use another --data.seed",
+        "patch": "add patches, or use another --data.seed",
+        "official": "use --data.split case, which needs no published case",
+        "extended": "use --data.split case, which needs no published case",
+    }.get(split.protocol, "name other cases for it in the file")
+    for part in needed:
+        labels = index["label"].to_numpy()[split.rows(part)]
+        if len(labels) == 0:
+            raise InputError(f"split {split.protocol}: its {part} part is empty; {advice}")
+        if labels.min() == labels.max():
+            only = "IDC" if labels[0] else "benign"
+            raise InputError(f"split {split.protocol}: its {part} part holds {only} patches only; {advice}")
+
+
+def patch_keys(index: pd.DataFrame) -> np.ndarray:
+    """Return what identifies each patch wherever its archive lies: case and position, or case and file name.
+
+    Returns:
+        (N,) object array of strings.
+    """
+    name = index["path"].astype(str).str.rsplit("/", n=1).str[-1]
+    position = index["x"].astype(str) + "," + index["y"].astype(str)
+    return (index["case"].astype(str) + "/" + position.where(index["x"] >= 0, name)).to_numpy(dtype=object)
+
+
+def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:
+    if (folds is None) != (fold is None):
+        raise InputError(f"data.folds and data.fold go together, got folds={folds} and fold={fold}")
+    if folds is None or fold is None:
+        return
+    if protocol != "case":
+        raise InputError(f"data.folds: cross-validation goes with --data.split case, got {protocol!r}")
+    if folds < 2 or not 0 <= fold < folds:
+        raise InputError(f"data.fold: expected 2 folds or more and 0 <= fold < folds, got folds={folds}, fold={fold}")
+
+
+def _order(seed: int, key: str) -> int:
+    """Return a number in [0, 2^64) that depends on nothing but the seed and the key."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest(), "big")
+
+
+def _strata(prevalence: dict[str, float]) -> list[list[str]]:
+    edges = np.quantile(list(prevalence.values()), [0.2, 0.4, 0.6, 0.8])
+    edges = np.round(edges / PREVALENCE_GRID) * PREVALENCE_GRID
+    stratum = {case: int(np.searchsorted(edges, value, side="right")) for case, value in prevalence.items()}
+    return [[case for case in prevalence if stratum[case] == number] for number in range(len(edges) + 1)]
+
+
+def _hold_out(strata: list[list[str]], fraction: float) -> set[str]:
+    """Take the first cases of each stratum: the fraction of all (one case at least), by largest remainder."""
+    sizes = np.array([len(stratum) for stratum in strata])
+    total = max(1, round(fraction * int(sizes.sum())))
+    exact = sizes * total / sizes.sum()
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return {case for stratum, count in zip(strata, counts, strict=True) for case in stratum[:count]}
+
+
+def _deal(strata: list[list[str]], folds: int, fold: int) -> set[str]:
+    """Deal the cases of all strata round to the folds and return one fold."""
+    cases = [case for stratum in strata for case in stratum]
+    if len(cases) < folds:
+        raise InputError(f"data.folds: {folds} folds need as many cases, the archive has {len(cases)}")
+    return set(cases[fold::folds])

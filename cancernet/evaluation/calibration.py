@@ -1,0 +1,266 @@
+"""Are the probabilities what they claim to be? Temperature, reliability, slope and intercept.
+
+``logit`` (N,) is the log-odds of IDC, any finite number: the difference of the two logits of a softmax pair, or the
+one of a sigmoid. Intervals and bins here are over patches, which are not independent within a case: they describe
+these patches, not the next patient.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cancernet.evaluation.statistics import FloatArray, IntArray, brier, checked, checked_labels, log_loss
+
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+"""Range searched for the temperature; networks need 0.5 to 5."""
+
+NORMAL_975 = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature.
+
+    ``bounded`` says that the optimum lies at or beyond an end of the range: the low end where the sign of the logit
+    separates the classes, the high end where the logits say less than chance. ``log_loss_before`` and
+    ``log_loss_after`` are means in nats.
+    """
+
+    value: float
+    bounded: bool
+    log_loss_before: float
+    log_loss_after: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of about equal mass by rising probability, arrays of shape (B,), B at most the number asked for.
+
+    ``low`` and ``high`` are the 95 % Wilson interval of ``observed``, the fraction of IDC among the ``count`` patches
+    of a bin.
+    """
+
+    mean_predicted: FloatArray
+    observed: FloatArray
+    count: IntArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """Logistic recalibration (Cox 1958): log-odds of IDC = intercept + slope x logit.
+
+    Calibrated probabilities have slope 1 and intercept 0.
+    ``intercept_in_the_large`` is the intercept with the slope held at 1. NaN where maximum likelihood has no finite
+    answer: one class, or (slope and intercept only) a logit that separates the classes, at a tie or not, or is the
+    same for all patches.
+    """
+
+    slope: float
+    intercept: float
+    intercept_in_the_large: float
+
+
+def sigmoid(logit: ArrayLike) -> FloatArray:
+    """Probability of a log-odds, exact in both tails and without overflow."""
+    logits = np.asarray(logit, dtype=np.float64)
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+
+
+def apply_temperature(logit: ArrayLike, temperature: float) -> FloatArray:
+    """Calibrated probability: the sigmoid of ``logit / temperature``.
+
+    Raises:
+        ValueError: If ``temperature`` is not a finite number above 0.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"Expected a finite temperature > 0, but got {temperature}.")
+    return sigmoid(np.asarray(logit, dtype=np.float64) / temperature)
+
+
+def fit_temperature(
+    label: ArrayLike, logit: ArrayLike, bounds: tuple[float, float] = TEMPERATURE_BOUNDS
+) -> Temperature:
+    """Find the temperature of least log loss (Guo et al. 2017).
+
+    The loss is convex in 1 / temperature, so its rising derivative is bisected to the last bit. All logits 0 leave
+    nothing to scale: 1.
+
+    Raises:
+        ValueError: If only one class is present, a logit is not finite, or ``bounds`` are not 0 < low <= 1 <= high.
+    """
+    labels, logits = _checked_logits(label, logit)
+    if not 0 < bounds[0] <= 1 <= bounds[1] < np.inf:
+        raise ValueError(f"Expected bounds with 0 < low <= 1 <= high, but got {bounds}.")
+    positives = int(labels.sum())
+    if positives in (0, len(labels)):
+        raise ValueError(
+            f"A temperature needs both classes to be fitted on, but got {positives} IDC and {len(labels) - positives} "
+            "benign patches: fit it on more cases."
+        )
+    before = log_loss_of_logit(labels, logits)
+    if not logits.any():
+        return Temperature(1.0, False, before, before)
+
+    def derivative(inverse: float) -> float:
+        return float(np.mean((sigmoid(logits * inverse) - labels) * logits))
+
+    low, high = 1 / bounds[1], 1 / bounds[0]
+    if derivative(high) <= 0:  # falls up to the end (0 where float64 runs out of small numbers)
+        value, bounded = bounds[0], True
+    elif derivative(low) >= 0:
+        value, bounded = bounds[1], True
+    else:
+        value, bounded = 1 / _root_of_rising(derivative, low, high), False
+    return Temperature(float(value), bounded, before, log_loss_of_logit(labels, logits / value))
+
+
+def log_loss_of_logit(label: ArrayLike, logit: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats, from logits: nothing is clipped; NaN for empty input."""
+    labels, logits = _checked_logits(label, logit)
+    return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)))) if len(labels) else float("nan")
+
+
+def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 10) -> Reliability:
+    """Compare predicted and observed frequency in bins of about equal mass.
+
+    A patch falls into the bin of its middle rank; equal probabilities share it, so they are never parted, and bins
+    that a tie leaves empty are dropped. Without ties bin sizes differ by at most one.
+
+    Raises:
+        ValueError: If ``bins`` < 1.
+    """
+    if bins < 1:
+        raise ValueError(f"Expected bins >= 1, but got {bins}.")
+    labels, probabilities = checked(label, probability)
+    _, value, ties = np.unique(probabilities, return_inverse=True, return_counts=True)
+    # Twice the middle rank of each distinct value is a whole number below 2 N: the floor is exact.
+    doubled = 2 * np.cumsum(ties) - ties
+    number = (doubled * bins // (2 * max(len(labels), 1)))[value]
+    _, member = np.unique(number, return_inverse=True)
+    count = np.bincount(member).astype(np.int64)
+    hits = np.bincount(member, weights=labels)
+    # Rounding must not carry a mean past the values it is a mean of.
+    mean = np.clip(np.bincount(member, weights=probabilities) / count, 0.0, 1.0)
+    low, high = wilson_interval(hits, count)
+    return Reliability(mean, hits / count, count, low, high)
+
+
+def wilson_interval(successes: ArrayLike, count: ArrayLike, z: float = NORMAL_975) -> tuple[FloatArray, FloatArray]:
+    """Wilson score interval of a proportion (Wilson 1927), 95 % unless told; [0, 1] for no trials."""
+    hits, trials = np.asarray(successes, dtype=np.float64), np.asarray(count, dtype=np.float64)
+    width = trials + z**2
+    centre = (hits + z**2 / 2) / width
+    half = z * np.sqrt(hits * (1 - hits / np.maximum(trials, 1)) + z**2 / 4) / width
+    # At 0 and at all successes an end is 0 or 1 exactly; rounding alone would miss it.
+    low = np.where(hits == 0, 0.0, np.clip(centre - half, 0.0, 1.0))
+    return low, np.where(hits == trials, 1.0, np.clip(centre + half, 0.0, 1.0))
+
+
+def expected_calibration_error(bins: Reliability) -> float:
+    """Mean distance of predicted and observed frequency over bins, weighted by their patches, in [0, 1].
+
+    NaN without patches. It depends on the bins and forgets the sign: never give it alone.
+    """
+    total = int(bins.count.sum())
+    return float(np.sum(bins.count * np.abs(bins.mean_predicted - bins.observed)) / total) if total else float("nan")
+
+
+def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
+    """Fit calibration slope, intercept and intercept-in-the-large by maximum likelihood (see `Recalibration`)."""
+    labels, logits = _checked_logits(label, logit)
+    positive, negative = logits[labels == 1], logits[labels == 0]
+    if not len(positive) or not len(negative):
+        return Recalibration(float("nan"), float("nan"), float("nan"))
+    fraction = len(positive) / len(labels)
+    odds = np.log(fraction / (1 - fraction))
+    # Shifts that put every patch below, or above, the observed fraction: the root lies between them.
+    in_the_large = _root_of_rising(
+        lambda shift: float(np.mean(sigmoid(logits + shift)) - fraction), odds - logits.max(), odds - logits.min()
+    )
+    # With one covariate the likelihood has a maximum exactly where the classes overlap (Albert and Anderson 1984).
+    if negative.max() <= positive.min() or positive.max() <= negative.min():
+        return Recalibration(float("nan"), float("nan"), in_the_large)
+    centre, scale = float(logits.mean()), float(logits.std())
+    intercept, slope = _logistic_regression(labels, (logits - centre) / scale, start=np.array([odds, 0.0]))
+    return Recalibration(slope / scale, intercept - slope * centre / scale, in_the_large)
+
+
+def calibration_summary(label: ArrayLike, logit: ArrayLike, temperature: float = 1.0, bins: int = 10) -> dict[str, Any]:
+    """Everything calibration says about ``logit / temperature``, as plain numbers and lists; NaN where undefined.
+
+    Returns:
+        ``temperature``, ``brier``, ``log_loss``, ``slope``, ``intercept``, ``intercept_in_the_large``,
+        ``expected_calibration_error`` and ``reliability``: a list of bins with ``mean_predicted``, ``observed``,
+        ``count``, ``low``, ``high``.
+    """
+    probability = apply_temperature(logit, temperature)
+    fit = recalibrate(label, np.asarray(logit, dtype=np.float64) / temperature)
+    table = reliability(label, probability, bins)
+    columns = {name: values.tolist() for name, values in vars(table).items()}
+    return {
+        "temperature": temperature,
+        "brier": brier(label, probability),
+        "log_loss": log_loss(label, probability),
+        **vars(fit),
+        "expected_calibration_error": expected_calibration_error(table),
+        "reliability": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+    }
+
+
+def _checked_logits(label: ArrayLike, logit: ArrayLike) -> tuple[IntArray, FloatArray]:
+    labels, logits = checked_labels(label), np.asarray(logit, dtype=np.float64)
+    if logits.shape != labels.shape:
+        raise ValueError(f"Expected logit of shape {labels.shape} like label, but got {logits.shape}.")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"Expected finite logits, but got {logits[~np.isfinite(logits)][0]}.")
+    return labels, logits
+
+
+def _root_of_rising(function: Callable[[float], float], low: float, high: float) -> float:
+    """Bisect a non-decreasing function to neighbouring floats; it is <= 0 at ``low`` and >= 0 at ``high``."""
+    while True:
+        middle = low + (high - low) / 2
+        if not low < middle < high:
+            return float(middle)
+        if function(middle) < 0:
+            low = middle
+        else:
+            high = middle
+
+
+def _logistic_regression(labels: IntArray, covariate: FloatArray, start: FloatArray) -> tuple[float, float]:
+    """Intercept and slope of greatest likelihood by Newton's method (iteratively reweighted least squares).
+
+    The covariate is standardised and its classes overlap, so the maximum is finite; steps are halved until the loss
+    no longer rises.
+    """
+    design = np.stack([np.ones_like(covariate), covariate], axis=1)
+
+    def loss(coefficients: FloatArray) -> float:
+        logits = design @ coefficients
+        return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits))))
+
+    coefficients, current = start, loss(start)
+    for _ in range(100):
+        probability = sigmoid(design @ coefficients)
+        gradient = design.T @ (probability - labels)
+        curvature = (design.T * (probability * (1 - probability))) @ design
+        # Not solve: far out the curvature underflows to a singular matrix.
+        step = np.linalg.lstsq(curvature, gradient)[0]
+        proposal = loss(coefficients - step)
+        for _ in range(60):
+            if proposal <= current + 1e-13:  # where rounding hides the fall, the full step is still the better one
+                break
+            step = step / 2
+            proposal = loss(coefficients - step)
+        coefficients, current = coefficients - step, proposal
+        if np.max(np.abs(step)) <= 1e-12 * (1 + np.max(np.abs(coefficients))):
+            break
+    return float(coefficients[0]), float(coefficients[1])

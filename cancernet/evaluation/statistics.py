@@ -1,0 +1,309 @@
+"""Point metrics and curves of a two-class prediction, as pure functions of arrays.
+
+The positive class is IDC = 1. Arrays are one entry a patch: ``label`` (N,) holds 0 or 1, ``probability`` (N,) lies in
+[0, 1], ``case`` (N,) holds any hashable names. A patch is called positive where ``probability >= threshold``.
+
+One rule for what is undefined: a quotient 0 / 0 is NaN, never a conventional 0 or 1. So AUROC and balanced accuracy
+need both classes, sensitivity and average precision need a positive patch, precision needs a positive call, MCC needs
+both classes among the labels and among the calls, F1 needs a positive label or a positive call. Empty input gives NaN
+everywhere. Writers of JSON turn NaN into null.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SUMMARISED_OVER_CASES = (
+    "auroc",
+    "average_precision",
+    "balanced_accuracy",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "npv",
+    "f1",
+    "mcc",
+    "brier",
+    "log_loss",
+    "prevalence",
+    "mean_probability",
+)
+"""Columns of `per_case` that `case_summary` averages."""
+
+
+class Confusion(NamedTuple):
+    """Counts of patches at one threshold, in scikit-learn's order of ``confusion_matrix(...).ravel()``."""
+
+    tn: int
+    fp: int
+    fn: int
+    tp: int
+
+
+class ThresholdCounts(NamedTuple):
+    """What is called positive as the threshold falls through the distinct probabilities, each array of shape (M,)."""
+
+    threshold: FloatArray
+    tp: IntArray
+    fp: IntArray
+
+
+class RocCurve(NamedTuple):
+    """Points of the ROC curve from (0, 0) to (1, 1); the first threshold is infinite: nothing is called positive."""
+
+    false_positive_rate: FloatArray
+    sensitivity: FloatArray
+    threshold: FloatArray
+
+
+class PrecisionRecallCurve(NamedTuple):
+    """Points of the curve by rising recall; it starts, by convention, at (0, 1) with an infinite threshold."""
+
+    recall: FloatArray
+    precision: FloatArray
+    threshold: FloatArray
+
+
+def checked_labels(label: ArrayLike) -> IntArray:
+    """Return labels as int64 of shape (N,).
+
+    Raises:
+        ValueError: If the array is not one-dimensional or holds anything but 0 and 1.
+    """
+    array = np.asarray(label)
+    if array.ndim != 1:
+        raise ValueError(f"Expected label of shape (N,), but got shape {array.shape}.")
+    if not np.all((array == 0) | (array == 1)):
+        raise ValueError(
+            f"Expected label to hold 0 (benign) and 1 (IDC) only, but got {np.unique(array)[:5].tolist()}."
+        )
+    return array.astype(np.int64)
+
+
+def checked(label: ArrayLike, probability: ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Return labels as int64 and probabilities as float64, both (N,).
+
+    Raises:
+        ValueError: If shapes differ, a label is neither 0 nor 1, or a probability is not a number in [0, 1].
+    """
+    labels, probabilities = checked_labels(label), np.asarray(probability, dtype=np.float64)
+    if probabilities.shape != labels.shape:
+        raise ValueError(f"Expected probability of shape {labels.shape} like label, but got {probabilities.shape}.")
+    outside = ~((probabilities >= 0) & (probabilities <= 1))  # written so that NaN counts as outside
+    if outside.any():
+        raise ValueError(f"Expected probability in [0, 1], but got {probabilities[outside][0]} (a logit?).")
+    return labels, probabilities
+
+
+def case_index(case: ArrayLike) -> tuple[list[Any], NDArray[np.intp]]:
+    """Number the cases: their names in sorted order, as plain Python values, and each patch's index into them, (N,)."""
+    array = np.asarray(case)
+    if array.ndim != 1:
+        raise ValueError(f"Expected case of shape (N,), but got shape {array.shape}.")
+    if array.dtype != object:
+        names, index = np.unique(array, return_inverse=True)
+        return names.tolist(), index.astype(np.intp)
+    # np.unique cannot order an object array of mixed types.
+    ordered = sorted(set(array.tolist()), key=lambda name: (type(name).__name__, name))
+    position = {name: number for number, name in enumerate(ordered)}
+    return ordered, np.fromiter((position[name] for name in array), dtype=np.intp, count=len(array))
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
+    """Divide elementwise; NaN where the denominator is 0."""
+    top, bottom = np.broadcast_arrays(
+        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    )
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+
+
+def confusion(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Confusion:
+    """Count true and false calls; positive where ``probability >= threshold``."""
+    labels, probabilities = checked(label, probability)
+    tn, fp, fn, tp = np.bincount(2 * labels + (probabilities >= threshold), minlength=4).tolist()
+    return Confusion(tn, fp, fn, tp)
+
+
+def rate_arrays(tn: FloatArray, fp: FloatArray, fn: FloatArray, tp: FloatArray) -> dict[str, FloatArray]:
+    """Rates of many confusion matrices at once: counts of one shape in, arrays of that shape out (see `rates`)."""
+    patches, positives, negatives, called = tn + fp + fn + tp, tp + fn, tn + fp, tp + fp
+    sensitivity, specificity = ratio(tp, positives), ratio(tn, negatives)
+    margins = np.sqrt(positives) * np.sqrt(negatives) * np.sqrt(called) * np.sqrt(tn + fn)
+    return {
+        "accuracy": ratio(tp + tn, patches),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "precision": ratio(tp, called),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "npv": ratio(tn, tn + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "mcc": np.clip(ratio(tp * tn - fp * fn, margins), -1.0, 1.0),  # the roots round
+        "prevalence": ratio(positives, patches),
+    }
+
+
+def rates(confusion: Confusion) -> dict[str, float]:
+    """Rates of one confusion matrix, NaN where undefined.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy``, ``precision``, ``sensitivity``, ``specificity``, ``npv``, ``f1`` (of IDC),
+        ``mcc``, ``prevalence``.
+    """
+    tn, fp, fn, tp = (np.asarray(count, dtype=np.float64) for count in confusion)
+    return {name: float(value) for name, value in rate_arrays(tn, fp, fn, tp).items()}
+
+
+def counts_by_threshold(label: ArrayLike, probability: ArrayLike) -> ThresholdCounts:
+    """Count true and false positives at each distinct probability, from the highest down: ties are one step."""
+    labels, probabilities = checked(label, probability)
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
+    last_of_tie = (
+        np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, dtype=np.intp)
+    )
+    tp = np.cumsum(labels[order])[last_of_tie]
+    return ThresholdCounts(ranked[last_of_tie], tp, last_of_tie + 1 - tp)
+
+
+def auroc(label: ArrayLike, probability: ArrayLike) -> float:
+    """Area under the ROC curve, P(positive above negative) + P(tie) / 2 (Mann-Whitney), exact; NaN for one class."""
+    _, tp, fp = counts_by_threshold(label, probability)
+    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
+        return float("nan")
+    # Twice the Mann-Whitney statistic is a whole number: no rounding until the one division.
+    doubled = int(np.sum(np.diff(fp, prepend=0) * (tp + np.append(0, tp[:-1]))))
+    return doubled / (2 * int(tp[-1]) * int(fp[-1]))
+
+
+def average_precision(label: ArrayLike, probability: ArrayLike) -> float:
+    """Sum over distinct thresholds of precision times the step in recall, not interpolated; NaN without IDC."""
+    _, tp, fp = counts_by_threshold(label, probability)
+    if not len(tp) or tp[-1] == 0:
+        return float("nan")
+    return float(np.sum(np.diff(tp, prepend=0) * (tp / (tp + fp))) / tp[-1])
+
+
+def brier(label: ArrayLike, probability: ArrayLike) -> float:
+    """Mean squared distance of probability and label, in [0, 1]; NaN for empty input."""
+    labels, probabilities = checked(label, probability)
+    return float(np.mean((probabilities - labels) ** 2)) if len(labels) else float("nan")
+
+
+def log_losses(labels: IntArray, probabilities: FloatArray) -> FloatArray:
+    """Negative log-likelihood of each patch in nats, (N,), at most 36.04: probabilities keep 2.2e-16 from 0 and 1."""
+    edge = float(np.finfo(np.float64).eps)
+    return -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), edge, 1 - edge))
+
+
+def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats (see `log_losses`); NaN for empty input."""
+    labels, probabilities = checked(label, probability)
+    return float(np.mean(log_losses(labels, probabilities))) if len(labels) else float("nan")
+
+
+def roc_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> RocCurve:
+    """ROC curve at each distinct probability, or thinned to at most ``points`` points for a picture (see `_thin`)."""
+    threshold, tp, fp = counts_by_threshold(label, probability)
+    tp, fp = np.append(0, tp), np.append(0, fp)
+    curve = RocCurve(ratio(fp, fp[-1]), ratio(tp, tp[-1]), np.append(np.inf, threshold))
+    return curve if points is None else RocCurve(*(axis[_thin(curve[0], curve[1], points)] for axis in curve))
+
+
+def precision_recall_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> PrecisionRecallCurve:
+    """Precision and recall at each distinct probability, or thinned to at most ``points`` points (see `_thin`)."""
+    threshold, tp, fp = counts_by_threshold(label, probability)
+    precision = np.append(1.0, ratio(tp, tp + fp))
+    tp = np.append(0, tp)
+    curve = PrecisionRecallCurve(ratio(tp, tp[-1]), precision, np.append(np.inf, threshold))
+    return (
+        curve if points is None else PrecisionRecallCurve(*(axis[_thin(curve[0], curve[1], points)] for axis in curve))
+    )
+
+
+def _thin(x: FloatArray, y: FloatArray, points: int) -> NDArray[np.intp]:
+    """Choose at most ``points`` indices spread evenly along the curve, with both ends and the extremes of y among them.
+
+    Raises:
+        ValueError: If ``points`` < 4, the number of extreme points.
+    """
+    if points < 4:
+        raise ValueError(f"Expected points >= 4 (both ends, highest and lowest), but got {points}.")
+    if len(x) <= points:
+        return np.arange(len(x))
+    # A curve without one of the classes is NaN along an axis: that axis has no length.
+    steps = np.nan_to_num(np.abs(np.diff(x))) + np.nan_to_num(np.abs(np.diff(y)))
+    along = np.append(0.0, np.cumsum(steps))
+    spread = np.searchsorted(along, np.linspace(0.0, along[-1], points - 2)).clip(max=len(x) - 1)
+    height = np.nan_to_num(y)
+    # The ends are given by name: the last threshold may lie on a flat stretch that the even spread ends before.
+    extremes = [0, len(x) - 1, int(np.argmax(height)), int(np.argmin(height))]
+    return np.unique(np.append(extremes, spread[1:-1]))
+
+
+def headline(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> dict[str, float]:
+    """All single figures at a threshold: counts (int), rates, AUROC, average precision, Brier score and log loss."""
+    counts = confusion(label, probability, threshold)
+    return {
+        "patches": sum(counts),
+        "idc": counts.fn + counts.tp,
+        "threshold": threshold,
+        **counts._asdict(),
+        **rates(counts),
+        "auroc": auroc(label, probability),
+        "average_precision": average_precision(label, probability),
+        "brier": brier(label, probability),
+        "log_loss": log_loss(label, probability),
+    }
+
+
+def per_case(label: ArrayLike, probability: ArrayLike, case: ArrayLike, threshold: float = 0.5) -> list[dict[str, Any]]:
+    """One row a case, sorted: ``case``, ``mean_probability`` and the columns of `headline`; None where undefined."""
+    labels, probabilities = checked(label, probability)
+    names, index = case_index(case)
+    if len(index) != len(labels):
+        raise ValueError(f"Expected case of shape {labels.shape} like label, but got {index.shape}.")
+    order = np.argsort(index, kind="stable")
+    ends = np.cumsum(np.bincount(index, minlength=len(names)))
+    rows = []
+    for name, patches in zip(names, np.split(order, ends[:-1]), strict=False):
+        values = headline(labels[patches], probabilities[patches], threshold)
+        values["mean_probability"] = float(np.mean(probabilities[patches]))
+        rows.append({"case": name} | {key: None if np.isnan(value) else value for key, value in values.items()})
+    return rows
+
+
+def case_summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean over cases and spread of each column of `per_case` in `SUMMARISED_OVER_CASES`.
+
+    Each case weighs the same, whatever its patches. Cases where a column is undefined are left out of it; ``cases``
+    counts the rest.
+
+    Returns:
+        By column: ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
+        ``highest``; None where no case (for ``sd``: fewer than two) defines it.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for column in SUMMARISED_OVER_CASES:
+        values = np.array([row[column] for row in rows if row[column] is not None], dtype=np.float64)
+        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(values) else [None] * 5
+        summary[column] = {
+            "cases": len(values),
+            "mean": float(np.mean(values)) if len(values) else None,
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            **dict(zip(("lowest", "quartile_1", "median", "quartile_3", "highest"), spread, strict=True)),
+        }
+    return summary
+
+
+def worst_tenth(rows: list[dict[str, Any]], by: str = "balanced_accuracy") -> list[dict[str, Any]]:
+    """The tenth of the cases (rounded up) with the lowest value of a column of `per_case`, worst first.
+
+    Cases where the column is undefined are not ranked.
+    """
+    ranked = sorted((row for row in rows if row[by] is not None), key=lambda row: row[by])
+    return ranked[: -(-len(ranked) // 10)]

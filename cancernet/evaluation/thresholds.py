@@ -1,0 +1,134 @@
+"""Choose thresholds on validation data, to be judged elsewhere.
+
+Candidates are the observed, uncalibrated probabilities; a patch is positive where ``probability >= threshold``. All
+comparisons are made on whole counts or single quotients of them, so that ties are ties and not rounding.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cancernet.evaluation.statistics import ThresholdCounts, confusion, counts_by_threshold, rates
+
+Rate = Literal["sensitivity", "specificity"]
+
+FIXED: tuple[tuple[Rate, float], ...] = (
+    ("specificity", 0.90),
+    ("specificity", 0.95),
+    ("sensitivity", 0.90),
+    ("sensitivity", 0.95),
+    ("sensitivity", 0.99),
+)
+"""The operating points asked for: which rate is held, and at what value."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold that holds one rate at a target, and both rates as some data shows them."""
+
+    fixed: Rate
+    target: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+    @property
+    def name(self) -> str:
+        """Key in tables and JSON, e.g. ``sensitivity_at_specificity_90``: the rate read off, then the one held."""
+        free = "specificity" if self.fixed == "sensitivity" else "sensitivity"
+        return f"{free}_at_{self.fixed}_{100 * self.target:g}"
+
+
+def youden(label: ArrayLike, probability: ArrayLike) -> float:
+    """Threshold with the greatest sensitivity + specificity - 1 (Youden 1950); ties go to the lower threshold.
+
+    Raises:
+        ValueError: If only one class is present.
+    """
+    threshold, tp, fp = _both_classes(label, probability)
+    return float(threshold[_last_maximum(tp * fp[-1] - fp * tp[-1])])
+
+
+def f1_optimal(label: ArrayLike, probability: ArrayLike) -> float:
+    """Threshold with the greatest F1 of IDC; ties go to the lower threshold.
+
+    Raises:
+        ValueError: If only one class is present.
+    """
+    threshold, tp, fp = _both_classes(label, probability)
+    return float(threshold[_last_maximum(2 * tp / (tp + fp + tp[-1]))])
+
+
+def at_sensitivity(label: ArrayLike, probability: ArrayLike, target: float) -> float:
+    """Highest threshold whose sensitivity still reaches ``target``: the best specificity there is at that sensitivity.
+
+    Raises:
+        ValueError: If only one class is present or ``target`` is outside (0, 1].
+    """
+    _check_target(target)
+    threshold, tp, _ = _both_classes(label, probability)
+    return float(threshold[np.argmax(tp / tp[-1] >= target)])
+
+
+def at_specificity(label: ArrayLike, probability: ArrayLike, target: float) -> float:
+    """Lowest threshold whose specificity still reaches ``target``: the best sensitivity there is at that specificity.
+
+    Where too many benign patches share the highest probability, no observed value reaches the target. The result is
+    then the next number above it (in the precision of ``probability``, so that a comparison in float32 agrees):
+    nothing is called positive, sensitivity is 0.
+
+    Raises:
+        ValueError: If only one class is present or ``target`` is outside (0, 1].
+    """
+    _check_target(target)
+    threshold, _, fp = _both_classes(label, probability)
+    reaching = np.count_nonzero((fp[-1] - fp) / fp[-1] >= target)
+    if reaching:
+        return float(threshold[reaching - 1])
+    highest = np.max(np.asarray(probability))
+    return float(np.nextafter(highest, np.inf, dtype=np.result_type(highest, np.float16)))
+
+
+def operating_points(label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
+    """Choose the thresholds of `FIXED` on these data and say what the same data show at them (see `apply`).
+
+    Raises:
+        ValueError: If only one class is present.
+    """
+    choose = {"sensitivity": at_sensitivity, "specificity": at_specificity}
+    chosen = (OperatingPoint(fixed, target, choose[fixed](label, probability, target), 0, 0) for fixed, target in FIXED)
+    return apply(chosen, label, probability)
+
+
+def apply(points: Iterable[OperatingPoint], label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
+    """Keep each point's threshold and read both rates off other data; NaN where those lack a class."""
+    shown = []
+    for point in points:
+        values = rates(confusion(label, probability, point.threshold))
+        shown.append(replace(point, sensitivity=values["sensitivity"], specificity=values["specificity"]))
+    return tuple(shown)
+
+
+def _both_classes(label: ArrayLike, probability: ArrayLike) -> ThresholdCounts:
+    """Counts by falling threshold of data that hold both classes."""
+    counts = counts_by_threshold(label, probability)
+    positives, negatives = (int(counts.tp[-1]), int(counts.fp[-1])) if len(counts.tp) else (0, 0)
+    if positives == 0 or negatives == 0:
+        raise ValueError(
+            f"A threshold needs both classes to be chosen on, but got {positives} IDC and {negatives} benign patches: "
+            "choose it on more cases."
+        )
+    return counts
+
+
+def _last_maximum(values: np.ndarray) -> int:
+    """Index of the last of the greatest values: the lowest threshold, as thresholds fall."""
+    return len(values) - 1 - int(np.argmax(values[::-1]))
+
+
+def _check_target(target: float) -> None:
+    if not 0 < target <= 1:
+        raise ValueError(f"Expected target in (0, 1], but got {target}.")

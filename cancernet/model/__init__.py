@@ -1,0 +1,1 @@
+"""The network: its Keras definition, and its fused execution as a torch module."""

@@ -1,0 +1,113 @@
+"""What every layer module needs to know about its Keras layer: where it stands, its variables, its activation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cancernet.errors import InputError
+from cancernet.model.backend import require_torch_backend
+
+require_torch_backend()
+
+import keras  # noqa: E402  (the backend must be settled before)
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),  # Keras' default slope; torch's is 0.01
+    "mish": F.mish,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "tanh": torch.tanh,
+}
+"""Elementwise activations by Keras' name; "linear" and "softmax" are handled where they stand."""
+
+
+@dataclass
+class Placement:
+    """Where a layer stands in the graph, and which of its variables its module has taken over.
+
+    Attributes:
+        shapes: Keras shapes of the inputs, with the batch dimension.
+        channels_last: Whether these shapes are (B, H, W, C).
+        variables: Filled by `adopt`: name of the module's parameter or buffer -> Keras variable.
+    """
+
+    shapes: list[tuple[int | None, ...]]
+    channels_last: bool
+    variables: dict[str, keras.Variable] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions of the first input, batch included."""
+        return len(self.shapes[0])
+
+    def dimension(self, axis: int) -> int:
+        """Translate an axis of the Keras tensor into the dimension of ours."""
+        axis %= self.rank
+        return (0, 2, 3, 1)[axis] if self.rank == 4 and self.channels_last else axis
+
+    def adopt(self, module: nn.Module, name: str, variable: keras.Variable | None, statistic: bool = False) -> None:
+        """Register a Keras variable in a module: as the parameter itself, or as a buffer on the same memory."""
+        if variable is None:
+            module.register_parameter(name, None)
+            return
+        value: nn.Parameter = variable.value
+        value.data = value.data.cpu()  # Keras built on its default device; the trainer decides where it goes from here
+        if statistic:
+            module.register_buffer(name, value.data)
+        else:
+            module.register_parameter(name, value)
+        self.variables[name] = variable
+
+
+def activation_name(layer: keras.layers.Layer) -> str:
+    """Return the name of a layer's activation, "linear" where it has none."""
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    activation = getattr(layer, "activation", None)
+    return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)
+
+
+def activation_of(layer: keras.layers.Layer, place: Placement) -> Callable[[Tensor], Tensor] | None:
+    """Return the torch function of a layer's activation, None where it has none."""
+    name = activation_name(layer)
+    if name == "linear":
+        return None
+    if name == "softmax":
+        return partial(torch.softmax, dim=place.dimension(getattr(layer, "axis", -1)))
+    if name not in ACTIVATIONS:
+        raise unsupported(layer, f"activation {name!r}; supported: linear, softmax, {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+def unsupported(layer: keras.layers.Layer, what: str) -> InputError:
+    """Return the error for a layer that cannot run fused."""
+    return InputError(f"Layer {layer.name!r} ({type(layer).__name__}) cannot be run by torch: {what}")
+
+
+class Function(nn.Module):
+    """A layer without variables: one function of its inputs."""
+
+    def __init__(self, function: Callable[..., Tensor], label: str) -> None:
+        super().__init__()
+        self.function = function
+        self.label = label
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the function of the inputs."""
+        return self.function(*inputs)
+
+    def extra_repr(self) -> str:
+        """Return the Keras class, for summaries."""
+        return self.label

@@ -1,0 +1,1 @@
+"""Where data, model and evaluation meet: the Lightning task, its callbacks and its command line."""

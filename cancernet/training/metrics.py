@@ -1,0 +1,70 @@
+"""The torchmetrics collection that each stage keeps; the positive class is IDC."""
+
+import numpy as np
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryAUROC,
+    BinaryAveragePrecision,
+    BinaryConfusionMatrix,
+    BinaryF1Score,
+    BinaryMatthewsCorrCoef,
+    BinaryNegativePredictiveValue,
+    BinaryPrecision,
+    BinaryPrecisionRecallCurve,
+    BinaryRecall,
+    BinaryROC,
+    BinarySpecificity,
+    BinaryStatScores,
+)
+
+CURVES = ("confusion_matrix", "roc", "precision_recall_curve")
+"""Members of the collection that are no single number."""
+
+
+class BinaryBalancedAccuracy(BinaryStatScores):
+    """Mean of sensitivity and specificity; 0 for a class that is absent, as torchmetrics has it for recall."""
+
+    def compute(self) -> Tensor:
+        """Return the balanced accuracy, a scalar in [0, 1]."""
+        tp, fp, tn, fn = self._final_state()
+        return (tp / (tp + fn).clamp(min=1) + tn / (tn + fp).clamp(min=1)) / 2
+
+
+def build_metrics(threshold: float = 0.5) -> MetricCollection:
+    """Return the collection: update it with probabilities (B,) float32 and labels (B,) int64.
+
+    Args:
+        threshold: A patch is called IDC where its probability reaches it.
+
+    Returns:
+        `auroc`, `average_precision` (exact, from all scores), `accuracy`, `balanced_accuracy`, `precision`,
+        `sensitivity`, `specificity`, `npv`, `f1`, `mcc`, and the members named in `CURVES`.
+    """
+    # torchmetrics calls positive what lies above its threshold; the step below ours makes that "at or above".
+    below = float(np.nextafter(np.float32(threshold), np.float32(0)))
+    # Labels and probabilities are ours, so looking through them for bad values (and waiting for the GPU to do it) is
+    # wasted; the exact curves need no number of bins.
+    scores = {
+        "accuracy": BinaryAccuracy(threshold=below, validate_args=False),
+        "balanced_accuracy": BinaryBalancedAccuracy(threshold=below, validate_args=False),
+        "precision": BinaryPrecision(threshold=below, validate_args=False),
+        "sensitivity": BinaryRecall(threshold=below, validate_args=False),
+        "specificity": BinarySpecificity(threshold=below, validate_args=False),
+        "npv": BinaryNegativePredictiveValue(threshold=below, validate_args=False),
+        "f1": BinaryF1Score(threshold=below, validate_args=False),
+    }
+    ranks = {
+        "auroc": BinaryAUROC(validate_args=False),
+        "average_precision": BinaryAveragePrecision(validate_args=False),
+        "roc": BinaryROC(validate_args=False),
+        "precision_recall_curve": BinaryPrecisionRecallCurve(validate_args=False),
+    }
+    matrices = {
+        "mcc": BinaryMatthewsCorrCoef(threshold=below, validate_args=False),
+        "confusion_matrix": BinaryConfusionMatrix(threshold=below, validate_args=False),
+    }
+    return MetricCollection(
+        {**ranks, **scores, **matrices}, compute_groups=[list(ranks), list(scores), list(matrices)]
+    )

@@ -1,0 +1,61 @@
+"""Run folders and the checkpoints in them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cancernet.errors import InputError
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of ours without executing anything in it.
+
+    Returns:
+        The checkpoint's dict, tensors mapped from the file.
+
+    Raises:
+        InputError: There is no such file, it is no checkpoint, or not one of a CancerNet task.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"ckpt_path: no file {path}; give one that fit wrote, such as .../checkpoints/best.ckpt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a checkpoint that can be read safely ({first_line}); train again") from error
+    if not isinstance(checkpoint, dict) or "cancernet" not in checkpoint or "state_dict" not in checkpoint:
+        raise InputError(f"{path}: not a checkpoint of a CancerNet task; give one that `cancernet fit` wrote")
+    return checkpoint
+
+
+def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what the data module left in a checkpoint, empty where it left nothing."""
+    return checkpoint.get("IDCDataModule", {})
+
+
+def run_folder(checkpoint: str | Path) -> Path:
+    """Return the run folder that a checkpoint file belongs to."""
+    folder = Path(checkpoint).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def output_folder(checkpoint: str | Path, trained_on: dict[str, Any], used_on: dict[str, Any], verb: str) -> Path:
+    """Return (and make) the folder that results of a checkpoint are written to.
+
+    Args:
+        checkpoint: The checkpoint's path.
+        trained_on: The data module's description when the model was trained.
+        used_on: Its description now.
+        verb: `test` or `predict`; names the folder.
+
+    Returns:
+        The run folder for a test on the run's own data and split, otherwise `<verb>-<name of the data>` in it.
+    """
+    folder = run_folder(checkpoint)
+    if verb != "test" or trained_on != used_on:
+        folder = folder / f"{verb}-{re.sub(r'[^A-Za-z0-9._-]+', '-', used_on['name']).strip('-.') or 'data'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

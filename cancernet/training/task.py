@@ -1,0 +1,237 @@
+"""The LightningModule: one step for all stages, over a Keras network that runs as fused torch calls."""
+
+import shutil
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from cancernet import __version__
+from cancernet.errors import InputError
+from cancernet.model.execution import build_network
+from cancernet.training.metrics import CURVES, build_metrics
+from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
+
+ClassWeights = Literal["none", "balanced"] | tuple[float, float]
+
+
+class ClassificationTask(LightningModule):
+    """Train and judge a network that tells IDC (1) from benign (0) patches.
+
+    Args:
+        network: `cancernet`, the network of 2019.
+        classes: 2 for two units under a softmax, as in 2019, or 1 for a single logit.
+        image_size: Side of the network's input in pixels; patches of another size are resized on the device.
+        batch_norm_momentum: How much of the moving statistics each batch leaves in place (Keras' sense; 0.99 is its
+            default), 0 to 1.
+        optimizer: `adagrad` (the 2019 rule), `adamw` or `sgd`.
+        learning_rate: Peak learning rate.
+        weight_decay: For `adamw` and `sgd`; on kernels only.
+        momentum: For `sgd`.
+        learning_rate_decay: For `adagrad`, per update.
+        initial_accumulator: For `adagrad`: 0 is Keras' of 2019, 0.1 that of 2020.
+        schedule: `constant`, or `cosine` down to 0 over the run.
+        warmup: Share of the run, 0 to 1, in which the learning rate rises.
+        class_weights: `none`, `balanced` (largest class count / class count, as in 2019) or two numbers, benign first;
+            in the training loss only.
+        label_smoothing: Share of the label, 0 to 1, spread evenly over both classes; in the training loss only.
+        compile: Run the network through torch.compile; the first batches then take a minute longer.
+    """
+
+    def __init__(
+        self,
+        network: Literal["cancernet"] = "cancernet",
+        classes: Literal[1, 2] = 2,
+        image_size: int = 50,
+        batch_norm_momentum: float = 0.99,
+        optimizer: OptimizerName = "adamw",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        learning_rate_decay: float = 0.0,
+        initial_accumulator: float = 0.0,
+        schedule: ScheduleName = "constant",
+        warmup: float = 0.0,
+        class_weights: ClassWeights = "none",
+        label_smoothing: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.description = {"network": network, "classes": classes, "image_size": image_size}
+        self.image_size = image_size
+        self.network = build_network(width=image_size, height=image_size, classes=classes)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.momentum = 1 - batch_norm_momentum
+        self.optimizer: dict[str, Any] = {
+            "name": optimizer,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "learning_rate_decay": learning_rate_decay,
+            "initial_accumulator": initial_accumulator,
+        }
+        self.schedule: ScheduleName = schedule
+        self.warmup = warmup
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
+        # Not a buffer: weight averaging would average it, checkpoints would carry it.
+        self._class_weight = torch.ones(2)
+        self.compile_network = compile
+        # A ModuleDict cannot hold the key "train", which is the name of a method, hence the underscore.
+        self.metrics = nn.ModuleDict({stage: build_metrics() for stage in ("train_", "val_", "test_")})
+        self.losses = nn.ModuleDict({stage: MeanMetric() for stage in ("train_", "val_", "test_")})
+        self.computed: dict[str, dict[str, Any]] = {}
+        self.predictions: tuple[np.ndarray, np.ndarray]
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logit of IDC.
+
+        Args:
+            image: (B, 3, H, W) float in [0, 1].
+
+        Returns:
+            (B,) float32; with two units z1 - z0, so that the probability is its sigmoid either way.
+        """
+        if image.shape[-1] != self.image_size:
+            image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        logits = self.network(image).float()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+
+    def loss(self, logit: Tensor, label: Tensor, training: bool) -> Tensor:
+        """Return the cross-entropy, a scalar.
+
+        Cross-entropy under a two-unit softmax is the binary cross-entropy of z1 - z0. In training each patch counts
+        with its class weight, and the sum is divided by the number of patches, as Keras does it (torch's own weighted
+        cross-entropy divides by the sum of the weights).
+        """
+        target = label.float()
+        if not training:
+            return F.binary_cross_entropy_with_logits(logit, target)
+        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = self._class_weight[label]
+        return F.binary_cross_entropy_with_logits(logit, target, weight, reduction="sum") / len(label)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Return the weighted loss of a batch."""
+        loss = self._judge(batch, self(batch["image"]), "train")
+        if batch_idx % self.trainer.log_every_n_steps == 0:
+            self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._judge(batch, self(batch["image"]), "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update the test metrics and keep the logits with their rows."""
+        logit = self(batch["image"])
+        self._judge(batch, logit, "test")
+        self._outputs.append((batch["index"], logit))
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keep the logits with their rows until the end."""
+        self._outputs.append((batch["index"], self(batch["image"])))
+
+    def _judge(self, batch: dict[str, Any], logit: Tensor, stage: str) -> Tensor:
+        """Update the stage's metrics and return the loss."""
+        label = batch["label"]
+        if stage != "train" and self.trainer.world_size > 1:
+            present = batch["index"] >= 0
+            logit, label = logit[present], label[present]
+        loss = self.loss(logit, label, training=stage == "train")
+        if len(label):
+            self.metrics[f"{stage}_"].update(torch.sigmoid(logit.detach()), label)
+            self.losses[f"{stage}_"].update(loss.detach(), len(label))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the metrics of the training part, as seen with dropout and augmentation."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation part."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test part and join the predictions of all processes."""
+        self._log_epoch("test")
+        self._join_predictions()
+
+    def on_predict_epoch_end(self) -> None:
+        """Join the predictions of all processes."""
+        self._join_predictions()
+
+    def _log_epoch(self, stage: str) -> None:
+        values = self.metrics[f"{stage}_"].compute()
+        values["loss"] = self.losses[f"{stage}_"].compute()
+        scalars = {f"{stage}/{name}": value for name, value in values.items() if name not in CURVES}
+        self.log_dict(scalars, sync_dist=True, prog_bar=False)
+        if stage == "val":
+            self.log("auroc", values["auroc"], prog_bar=True, logger=False, sync_dist=True)
+        self.computed[stage] = values
+        self.metrics[f"{stage}_"].reset()
+        self.losses[f"{stage}_"].reset()
+
+    def _join_predictions(self) -> None:
+        rows = torch.cat([index for index, _ in self._outputs])
+        logits = torch.cat([logit for _, logit in self._outputs])
+        self._outputs.clear()
+        # Every process holds as many rows as the others, so they stack.
+        rows, logits = self.all_gather(rows).reshape(-1), self.all_gather(logits).reshape(-1)
+        present = rows >= 0
+        order = torch.argsort(rows[present])
+        self.predictions = (rows[present][order].cpu().numpy(), logits[present][order].cpu().numpy())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser, and the schedule stepped after each update."""
+        optimizer = build_optimizer(self.network, **self.optimizer)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimizer, self.schedule, self.warmup, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Fix the class weights and refuse what would silently do nothing."""
+        weights = self.class_weights
+        if weights == "balanced":
+            benign, idc = self.trainer.datamodule.training_counts  # type: ignore[attr-defined]
+            weights = (max(benign, idc) / benign, max(benign, idc) / idc)
+        self._class_weight = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=self.device)
+        synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.modules())
+        if synchronised and self.device.type == "cpu" and self.trainer.world_size > 1:
+            raise InputError(
+                "trainer.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on the CPU"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Compile the network where asked and possible."""
+        if not self.compile_network:
+            return
+        if self.trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            rank_zero_warn("model.compile: no C++ compiler found, so the network runs uncompiled")
+            return
+        self.network.compile(fullgraph=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the network is, so that a checkpoint of another one is told apart."""
+        checkpoint["cancernet"] = {"version": __version__, **self.description}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network before any weight is read.
+
+        Raises:
+            InputError: Names the first difference.
+        """
+        theirs = checkpoint.get("cancernet", {})
+        for name, ours in self.description.items():
+            if theirs.get(name) != ours:
+                raise InputError(
+                    f"the checkpoint's network has {name} {theirs.get(name)!r}, this one {ours!r}; "
+                    f"give --model.{name} {theirs.get(name)!r}, or another checkpoint"
+                )

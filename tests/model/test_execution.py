@@ -1,0 +1,406 @@
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cancernet.errors import InputError
+from cancernet.model.execution import BUILDERS, TorchNetwork, build_network
+from cancernet.model.network import CancerNet
+
+import keras  # isort: skip
+
+layers = keras.layers
+
+
+def images(batch: int = 6, size: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def to_keras(image: torch.Tensor) -> torch.Tensor:
+    return image.permute(0, 2, 3, 1).contiguous()
+
+
+def shake(model: keras.Model, seed: int = 0) -> None:
+    """Give every weight a value that no initialiser gives, so that a swapped pair cannot go unseen."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        low, high = (0.5, 1.5) if "variance" in weight.path or "gamma" in weight.path else (-0.2, 0.2)
+        weight.assign(generator.uniform(low, high, weight.shape).astype(np.float32))
+
+
+def shaken(**arguments: int) -> TorchNetwork:
+    network = build_network(**{"width": 16, "height": 16, **arguments})
+    shake(network.keras_model)
+    return network
+
+
+def without_probability(model: keras.Model) -> keras.Model:
+    return keras.Model(model.inputs, model.layers[-1].input)
+
+
+def without_dropout(network: TorchNetwork) -> TorchNetwork:
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for layer in network.keras_model.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.rate = 0.0
+    return network
+
+
+# The nine traps of Keras as a torch module.
+
+
+def test_trap_1_train_and_eval_switch_dropout_and_batch_norm():
+    network = shaken().train()
+    before = network.block1_norm1.running_mean.clone()
+    assert not torch.equal(network(images()), network(images()))
+    assert not torch.equal(network.block1_norm1.running_mean, before)
+    network.eval()
+    before = network.block1_norm1.running_mean.clone()
+    assert torch.equal(network(images()), network(images()))
+    assert torch.equal(network.block1_norm1.running_mean, before)
+
+
+def test_trap_2_state_dict_is_canonical_and_loads_in_the_same_process():
+    first, second = shaken(), build_network(width=16, height=16)
+    state = first.state_dict()
+    assert list(state) == list(second.state_dict())
+    assert len({value.data_ptr() for value in state.values()}) == len(state) == 50
+    assert sum(value.numel() for value in state.values()) == first.keras_model.count_params()
+    assert not any(word in key for key in state for word in ("seed", "tracked", "keras"))
+    assert {"block1_conv1.depthwise_kernel", "head_norm.running_var", "classifier.bias"} <= set(state)
+    second.load_state_dict({key: value.clone() for key, value in state.items()})  # plain, without torch's metadata
+    assert torch.equal(first.eval()(images()), second.eval()(images()))
+    for mine, theirs in zip(first.keras_model.weights, second.keras_model.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+
+
+def test_trap_3_statistics_are_buffers():
+    network = build_network()
+    assert sum(b.numel() for b in network.buffers()) == 1_600
+    assert len(list(network.buffers())) == 14
+    assert sum(p.numel() for p in network.parameters()) == 1_233_533
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_trap_4_autocast_computes_in_bf16():
+    network, seen = shaken(), {}
+    for name, module in network.named_children():
+        module.register_forward_hook(lambda m, i, output, name=name: seen.__setitem__(name, output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train()(images()).float().sum().backward()
+    assert set(seen.values()) == {torch.bfloat16}
+    assert len(seen) == len(list(network.children()))
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in network.parameters())
+
+
+def test_trap_5_device_is_not_that_of_keras():
+    with keras.device("meta"):  # stands for cuda, which Keras would take wherever there is one
+        network = build_network(width=16, height=16).eval()
+        assert {value.device.type for value in network.state_dict().values()} == {"cpu"}
+        assert network(images()).device.type == "cpu"
+    assert network.to("meta")(images().to("meta")).device.type == "meta"
+
+
+def test_trap_6_whole_graph_compiles_forward_and_backward():
+    torch._dynamo.reset()
+    network = without_dropout(shaken())
+    plain = copy.deepcopy(network)
+    compiled = torch.compile(network, fullgraph=True)
+    for training in (True, False):
+        network.train(training)
+        plain.train(training)
+        expected, output = plain(images()), compiled(images())
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+        if training:
+            output.square().sum().backward()
+            expected.square().sum().backward()
+    for (name, mine), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for mine, theirs in zip(network.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_trap_7_dropout_has_no_seed_of_its_own_and_follows_torch():
+    network = shaken().train()
+    outputs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        outputs.append(network(images()))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    keras.utils.set_random_seed(3)
+    first = build_network()
+    keras.utils.set_random_seed(3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), build_network().parameters(), strict=True))
+
+
+def test_trap_8_moving_statistics_are_biased_as_in_keras():
+    network = without_dropout(shaken()).train()
+    other = shaken()
+    for step in range(3):
+        network(images(seed=step))
+        without_dropout(other).keras_model(to_keras(images(seed=step)), training=True)
+    for name, value in network.named_buffers():
+        torch.testing.assert_close(value, other.get_buffer(name), rtol=0, atol=1e-6, msg=name)
+
+
+def test_trap_9_layers_are_named_modules():
+    network = build_network()
+    names = [layer.name for layer in network.keras_model.layers]
+    assert [name for name, _ in network.named_modules() if name] == names[:-1]  # all but the softmax
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(images(1, 50))
+    assert counter.get_flop_counts()["TorchNetwork.block1_conv1"]
+    assert (
+        counter.get_total_flops() == 22_792_448
+    )  # twice the multiplications: 2,500 (27 + 96) + ... + 4,608 * 256 + 512
+
+
+# Equality with Keras' own computation.
+
+
+def test_output_of_fresh_weights_equals_keras_bit_for_bit():
+    network = build_network().eval()
+    model = without_probability(network.keras_model)
+    assert torch.equal(network(images(8, 50)), model(to_keras(images(8, 50)), training=False))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_output_of_any_weights_equals_keras(classes):
+    network = shaken(classes=classes).eval()
+    assert network.output_activation == ("sigmoid" if classes == 1 else "softmax")
+    logits = network(images())
+    torch.testing.assert_close(
+        logits, without_probability(network.keras_model)(to_keras(images())), rtol=1e-5, atol=1e-5
+    )
+    probability = logits.sigmoid() if classes == 1 else logits.softmax(1)
+    torch.testing.assert_close(probability, network.keras_model(to_keras(images())), rtol=0, atol=1e-6)
+
+
+def test_training_output_and_gradients_equal_keras():
+    network = without_dropout(shaken()).train()
+    model = without_probability(network.keras_model)
+    results = []
+    for call in (lambda: network(images()), lambda: model(to_keras(images()), training=True)):
+        network.zero_grad()
+        output = call()
+        output.square().mean().backward()
+        results.append([output.detach(), *(p.grad.clone() for p in network.parameters())])
+    names = ["output", *(name for name, _ in network.named_parameters())]
+    for name, ours, theirs in zip(names, *results, strict=True):
+        scale = max(1.0, float(theirs.abs().max()))
+        assert float((ours - theirs).abs().max()) / scale < 1e-5, name
+
+
+def test_memory_format_of_the_input_does_not_matter():
+    network = shaken().eval()
+    assert torch.equal(network(images()), network(images().contiguous(memory_format=torch.channels_last)))
+
+
+def test_channels_first_model_runs_too():
+    network = shaken()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = CancerNet.build(width=16, height=16)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    first.set_weights(network.keras_model.get_weights())
+    torch.testing.assert_close(TorchNetwork(first).eval()(images()), network.eval()(images()))
+
+
+def test_batch_of_one_trains_as_in_keras():
+    ours, theirs = without_dropout(shaken()).train(), without_dropout(shaken())
+    output = ours(images(1))
+    output.sum().backward()
+    expected = without_probability(theirs.keras_model)(to_keras(images(1)), training=True)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+    for name, value in ours.named_buffers():
+        torch.testing.assert_close(value, theirs.get_buffer(name), rtol=0, atol=1e-6, msg=name)
+    assert all(torch.isfinite(p.grad).all() for p in ours.parameters())
+
+
+# One set of weights, wherever it goes.
+
+
+def test_parameters_are_those_of_keras():
+    model = CancerNet.build(width=16, height=16)
+    network = TorchNetwork(model)
+    values = {id(weight.value) for weight in model.trainable_weights}
+    assert {id(p) for p in network.parameters()} == values
+    assert network.keras_model is model
+    assert model not in list(network.modules())
+
+
+def check_linked(network: TorchNetwork) -> None:
+    """Each tensor of the network must be the memory that the Keras model reads, in both directions."""
+    weights = network.keras_model.weights
+    assert {w.value.data_ptr() for w in weights} == {v.data_ptr() for v in network.state_dict().values()}
+    network.block1_norm1.running_var.fill_(7.0)
+    with torch.no_grad():
+        network.classifier.bias.fill_(5.0)
+    layer = network.keras_model.get_layer
+    assert np.all(np.asarray(layer("block1_norm1").moving_variance) == 7.0)
+    assert np.all(np.asarray(layer("classifier").bias) == 5.0)
+
+
+@pytest.mark.parametrize("move", [lambda n: n.double(), lambda n: n.half(), lambda n: n.to(torch.float64).float()])
+def test_keras_model_follows_a_move(move):
+    network = shaken()
+    model = network.keras_model  # held from before: no access through the property afterwards
+    before = [np.asarray(w) for w in model.weights]
+    assert move(network) is network
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_allclose(np.asarray(weight), value, atol=1e-3)
+    check_linked(network)
+
+
+def test_keras_model_follows_a_move_inside_another_module():
+    outer = nn.Sequential(shaken())
+    outer.double()
+    check_linked(outer[0])
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_keras_model_follows_loading(assign):
+    network, source = build_network(width=16, height=16), shaken()
+    network.load_state_dict(copy.deepcopy(source.state_dict()), assign=assign)
+    check_linked(network)
+
+
+def test_weights_set_in_keras_are_seen_by_torch():
+    network, source = build_network(width=16, height=16).eval(), shaken().eval()
+    network.keras_model.set_weights(source.keras_model.get_weights())
+    assert torch.equal(network(images()), source(images()))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_stand_alone_and_draw_no_random_number(duplicate):
+    network = shaken().eval()
+    random_state = (torch.get_rng_state(), __import__("random").getstate())
+    twin = duplicate(network)
+    assert torch.equal(torch.get_rng_state(), random_state[0])
+    assert __import__("random").getstate() == random_state[1]
+    assert torch.equal(twin(images()), network(images()))
+    check_linked(twin)
+    assert not np.any(np.asarray(network.keras_model.get_layer("classifier").bias) == 5.0)
+    assert not twin.training
+
+
+def test_synchronised_batch_norm_replaces_all_and_keeps_statistics_and_checkpoint():
+    network = without_dropout(shaken()).train()
+    plain = copy.deepcopy(network)
+    module = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(network))[0]
+    assert sum(isinstance(child, nn.SyncBatchNorm) for child in module.modules()) == 7
+    assert list(module.state_dict()) == list(plain.state_dict())
+    for batch in (1, 6):
+        assert torch.equal(module(images(batch)), plain(images(batch)))
+    for name, value in module.named_buffers():
+        assert torch.equal(value, plain.get_buffer(name)), name
+    module.load_state_dict(plain.state_dict())
+    check_linked(module)
+    check_linked(copy.deepcopy(module))
+
+
+# Other networks.
+
+
+def branching(size: int = 17) -> keras.Model:
+    """Branches, strides, asymmetric padding, a shared layer, a model inside, most of the registry."""
+    image = keras.Input((size, size + 3, 3), name="image")
+    x = layers.Rescaling(2.0, offset=-1.0, name="rescale")(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, activation="silu", name="stem")(x)
+    a = layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2, name="a_depthwise")(x)
+    b = layers.SeparableConv2D(16, 4, strides=2, padding="same", activation="gelu", name="b_separable")(x)
+    c = layers.MaxPooling2D(3, strides=2, padding="same", name="c_pool")(x)
+    c = layers.Conv2D(16, 1, groups=4, name="c_conv")(c)
+    shared = layers.BatchNormalization(scale=False, name="shared_norm")
+    x = layers.Add(name="add")([shared(a), shared(b), c])
+    x = layers.Concatenate(name="concatenate")([x, layers.LeakyReLU(0.1, name="leaky")(c)])
+    x = layers.ReLU(max_value=6.0, name="relu6")(layers.ZeroPadding2D(((1, 0), (2, 1)), name="pad")(x))
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+    x = layers.Multiply(name="gate")([x, layers.Activation("sigmoid", name="gate_sigmoid")(gate)])
+    inner = keras.Sequential([keras.Input(x.shape[1:]), layers.AveragePooling2D(2, name="pool")], name="inner")
+    x = layers.Flatten(name="flatten")(inner(x))
+    x = layers.Dense(3, activation="softmax", name="predictions")(x)
+    return keras.Model(image, x)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_branches_strides_and_shared_layers_equal_keras(training):
+    model = branching()
+    shake(model)
+    network = TorchNetwork(model).train(training)
+    statistics = copy.deepcopy(network.state_dict())
+    image = torch.rand(4, 3, 17, 20, generator=torch.Generator().manual_seed(0))
+    output = network(image).softmax(1)
+    after = copy.deepcopy(network.state_dict())
+    network.load_state_dict(statistics)
+    torch.testing.assert_close(output, model(to_keras(image), training=training), rtol=0, atol=1e-6)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-6, msg=key)
+    assert (network.classes, network.image_shape, network.output_activation) == (3, (3, 17, 20), "softmax")
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "elu", "leaky_relu", "hard_silu", "mish", "linear"])
+def test_activations_equal_keras(activation):
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Activation(activation)(image))))
+    x = 4 * images(3, 4) - 2
+    torch.testing.assert_close(TorchNetwork(model)(x), model(to_keras(x)), rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_batch_norm_stays_in_training():
+    model = CancerNet.build(width=16, height=16)
+    model.get_layer("block1_norm1").trainable = False
+    network = TorchNetwork(model).train()
+    network(images())
+    assert not network.block1_norm1.training
+    assert torch.equal(network.block1_norm1.running_mean, torch.zeros(32))
+    assert not network.block1_norm1.weight.requires_grad
+
+
+def ending(*tail: keras.layers.Layer, shape: tuple[int, ...] = (8, 8, 3)) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *tail])
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: ending(layers.GaussianNoise(0.1, name="noise"), layers.Flatten()), "'noise'.*GaussianNoise.*Conv2D"),
+        (lambda: ending(layers.Flatten(), layers.Dense(2, activation="relu", name="end")), "'end'.*linear, a softmax"),
+        (lambda: ending(layers.Activation("log_softmax"), layers.Flatten()), "log_softmax.*supported"),
+        (lambda: ending(layers.Conv2D(2, 3)), "one image"),
+        (lambda: ending(layers.Dense(2), shape=(5,)), "one image"),
+        (lambda: keras.Sequential([layers.Flatten()]), "no graph"),
+        (lambda: ending(layers.Flatten(name="forward")), "'forward'"),
+        (lambda: ending(layers.BatchNormalization(axis=1, name="rows"), layers.Flatten()), "'rows'.*axis"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_name(model, words):
+    with pytest.raises(InputError, match=words):
+        TorchNetwork(model())
+
+
+def test_registry_can_be_extended(monkeypatch):
+    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, place: nn.Identity())
+    model = ending(layers.GaussianNoise(0.1, name="noise"), layers.Flatten())
+    assert TorchNetwork(model)(images(2, 8)).shape == (2, 192)
+
+
+def test_image_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"\(3, 16, 16\).*Received: \(6, 3, 20, 20\)"):
+        build_network(width=16, height=16)(images(size=20))
+
+
+def test_gradients_reach_every_parameter_of_the_default_network():
+    network = build_network().train()
+    nn.functional.cross_entropy(network(images(4, 50)), torch.tensor([0, 1, 0, 1])).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in itertools.islice(network.parameters(), 2))
