@@ -22,6 +22,10 @@ LIGHTNING_COMMANDS = {
 """Subcommands of the Lightning command line."""
 OWN_COMMANDS = {
     "prepare": ("cancernet.data.audit:prepare", "check an archive, pack it into a store and print what is in it"),
+    "calibrate": (
+        "cancernet.training.calibration:calibrate",
+        "choose threshold and temperature of a checkpoint on its validation part; `fit` does so at its end",
+    ),
     "synthesize": ("cancernet.data.synthetic:synthesize", "draw a synthetic archive in the layout of the real one"),
 }
 """Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""

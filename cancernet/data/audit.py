@@ -65,6 +65,8 @@ class Audit:
             return "SYNTHETIC: drawn by a program, no tissue; results on it say nothing about cancer"
         if self.full:
             return "this is the full archive"
+        if self.patches == FULL_ARCHIVE["patches"]:
+            return "this is not the full archive: as many patches, but of other cases or classes"
         return f"this is not the full archive: {100 * self.share:.1f} % of its patches"
 
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cancernet.data.augment import Augmentation, augment
-from cancernet.data.exposure import SEEN, Exposure
+from cancernet.data.exposure import SEEN, Exposure, rows_outside
 from cancernet.data.split import PARTS, Split, check_parts, make_split
 from cancernet.data.store import PatchStore, find_store
 from cancernet.errors import InputError
@@ -154,7 +155,7 @@ class IDCDataModule(LightningDataModule):
         self.split: Split
         self.exposure: Exposure
         self.earlier: Exposure | None = None
-        self._stage: str | None = None
+        self._stage: str
         self._resident: Tensor | None = None
 
     @property
@@ -187,6 +188,8 @@ class IDCDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open the store, make the split and check the parts that the stage needs."""
+        # Lightning hands over an enum whose `str` is not its value.
+        stage = TrainerFn(stage).value
         self._stage = stage
         self.store = find_store(self.root, self.cache, self.workers)
         self.split = make_split(self.store.index, self.protocol, self.seed, self.folds, self.fold)
@@ -226,13 +229,14 @@ class IDCDataModule(LightningDataModule):
         """
         earlier = Exposure.from_state(state_dict["exposure"])
         # Validation cases choose the epoch by being validated on, so `validate` and a resumed fit may meet them.
-        checks = {
+        checks: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "fit": [("validation", ("train",)), ("test", SEEN)],
             "validate": [("validation", ("train",))],
             "test": [("test", SEEN)],
+            "predict": [],
         }
-        for part, seen in checks.get(str(self._stage), []):
-            purpose = "resuming" if self._stage == "fit" else str(self._stage)
+        for part, seen in checks[self._stage]:
+            purpose = "resuming" if self._stage == "fit" else self._stage
             earlier.refuse(self.store.index, self.split.rows(part), seen, f"{purpose}, {part} part")
             self.split = earlier.leave_out(self.store.index, self.split, part, seen)
             if self._stage != "fit":
@@ -247,9 +251,11 @@ class IDCDataModule(LightningDataModule):
         """Return batches of the validation part, each patch once."""
         return self._loader(self.split.rows("validation"), shuffle=False)
 
-    def test_dataloader(self) -> DataLoader:
-        """Return batches of the test part, each patch once."""
-        return self._loader(self.split.rows("test"), shuffle=False)
+    def test_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Return batches of the test part, each patch once; a second loader where there are cases beside the split."""
+        judged = self._loader(self.split.rows("test"), shuffle=False)
+        outside = rows_outside(self.store.index, self.split, self.earlier)
+        return [judged, self._loader(outside, shuffle=False)] if len(outside) else judged
 
     def predict_dataloader(self) -> DataLoader:
         """Return batches of all patches, whatever their part."""

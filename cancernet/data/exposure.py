@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cancernet.data.split import LEFT_OUT, Split, patch_keys
+from cancernet.data.split import LEFT_OUT, OUTSIDE, Split, patch_keys
 from cancernet.errors import InputError
 
 SEEN = ("train", "validation")
 """The parts that shape a model: one gives its weights, the other chooses its epoch."""
+CASES_OUTSIDE = 4
+"""Cases beside the split that a test predicts, for their maps only: they count in no figure."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,30 @@ class Exposure:
             images={part: np.union1d(self.images[part], other.images[part]) for part in SEEN},
         )
 
+    def overlap(self, index: pd.DataFrame, rows: np.ndarray) -> dict[str, int]:
+        """Count what stands in more than one of training, validation and the rows that judge.
+
+        Args:
+            index: The store's index table.
+            rows: (M,) store rows that judge.
+
+        Returns:
+            Numbers of `cases`, `patches` and `images`; 0 each is the proof that nothing leaked (under a split by patch
+            cases do stand on both sides).
+        """
+        judged = index.iloc[rows]
+        sides = {
+            "cases": (self.cases, judged["case"].to_numpy(dtype=object)),
+            "patches": (self.patches, _hash_keys(judged)),
+            "images": (self.images, _as_int64(judged["hash"].to_numpy())),
+        }
+        counts = {}
+        for name, (seen, met) in sides.items():
+            distinct = [pd.Series(side).drop_duplicates() for side in (*(seen[part] for part in SEEN), met)]
+            together = pd.concat(distinct)
+            counts[name] = together[together.duplicated()].nunique()
+        return counts
+
     def refuse(self, index: pd.DataFrame, rows: np.ndarray, seen: tuple[str, ...], purpose: str) -> None:
         """Raise where rows that are to judge the model belong to what it has seen.
 
@@ -119,6 +145,20 @@ class Exposure:
         )
         left_out = pd.concat([split.left_out, more], ignore_index=True) if len(met) else split.left_out
         return Split(split.protocol, parts, split.unit, left_out, split.absent, split.settings)
+
+
+def rows_outside(index: pd.DataFrame, split: Split, seen: Exposure | None) -> np.ndarray:
+    """Choose the largest `CASES_OUTSIDE` cases that the split does not name and the model has never seen.
+
+    Returns:
+        Their store rows, ascending, int64.
+    """
+    cases = index["case"].where(split.part == OUTSIDE)
+    if seen is not None:
+        cases = cases.mask(cases.isin([case for part in SEEN for case in seen.cases[part]]))
+    # By size, then by name: which cases these are depends on nothing else.
+    sizes = cases.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return np.flatnonzero(cases.isin(sizes.index[:CASES_OUTSIDE]))
 
 
 def _hash_keys(index: pd.DataFrame) -> np.ndarray:

@@ -49,7 +49,8 @@ def draw_benign(rng: np.random.Generator, tissue: Mask, tumour: Mask) -> Benign:
     for kind, rate in kinds.items():
         # A case may hardly have a kind, or be full of it: what is dense and benign differs as much as tumours do.
         for y, x in inside[rng.integers(len(inside), size=rng.poisson(area * rate * rng.gamma(1.5, 1 / 1.5)))]:
-            if tumour[y, x] and rng.random() < 0.9:
+            around = tumour[max(y - 30, 0) : y + 30, max(x - 30, 0) : x + 30]
+            if around.any() and rng.random() < 0.9:
                 continue
             parts.append(kind(rng, float(y), float(x)))
     cover = np.clip(stamp(tissue.shape, Ellipses.join([part.cover for part in parts])), 0, 1)
@@ -128,8 +129,8 @@ def _filled(rng: np.random.Generator, y: float, x: float) -> Structure:
         if any(np.hypot(row - a, column - b) < 1.25 * (radius + c) + 3 for a, b, c in placed):
             continue
         placed.append((row, column, radius))
-        down, right = _lattice(rng, radius, rng.uniform(2.6, 3.1), 0.13)
-        size = rng.uniform(0.95, 1.15)
+        down, right = _lattice(rng, radius, rng.uniform(2.6, 3.1), 0.17)
+        size = rng.uniform(0.9, 1.1) * np.exp(rng.normal(0, 0.08, len(down)))
         nuclei = Ellipses.of(row + down, column + right, size * 1.08, size, rng.uniform(0, np.pi, len(down)), 0.85)
         around = np.linspace(0, 2 * np.pi, 28, endpoint=False)
         rim = 1.2 * radius + 1
@@ -143,9 +144,9 @@ def _filled(rng: np.random.Generator, y: float, x: float) -> Structure:
 def _lymphoid(rng: np.random.Generator, y: float, x: float) -> Structure:
     """Draw an aggregate of lymphocytes: small, round, dark, equal, thinning out at its edge."""
     radius = rng.uniform(18, 60)
-    down, right = _lattice(rng, radius, rng.uniform(2.1, 2.7), 0.25)
+    down, right = _lattice(rng, radius, rng.uniform(2.1, 2.8), 0.32)
     kept = rng.random(len(down)) < 1.35 - np.hypot(down, right) / radius
     down, right = down[kept], right[kept]
-    size = rng.uniform(0.72, 0.88)
+    size = rng.uniform(0.72, 0.9) * np.exp(rng.normal(0, 0.08, len(down)))
     nuclei = Ellipses.of(y + down, x + right, size * 1.04, size, rng.uniform(0, np.pi, len(down)), 1.05)
     return Structure(nuclei, Ellipses.of(y, x, radius, radius, 0, 0.5), Ellipses.join([]))

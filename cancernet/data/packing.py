@@ -94,6 +94,7 @@ def decode_listing(listing: Listing, images: Path, workers: int, progress: bool)
         file.truncate(start + count * PATCH_BYTES)
     columns = Columns(np.zeros(count, np.uint64), np.zeros(count, np.int16), np.zeros(count, np.int16), {})
     checksum = hashlib.blake2b()
+    buffer = memoryview(bytearray(CHUNK * PATCH_BYTES))
     with (
         images.open("rb", buffering=0) as written,
         tqdm(total=count, desc="packing", unit=" patches", disable=not progress, smoothing=0.05) as bar,
@@ -104,7 +105,9 @@ def decode_listing(listing: Listing, images: Path, workers: int, progress: bool)
             columns.hash[rows], columns.width[rows], columns.height[rows] = decoded.hash, decoded.width, decoded.height
             columns.reasons.update(decoded.reasons)
             # While the processes decode on, what they have written is still in the page cache.
-            checksum.update(written.read(len(decoded.hash) * PATCH_BYTES))
+            view = buffer[: len(decoded.hash) * PATCH_BYTES]
+            written.readinto(view)
+            checksum.update(view)
             bar.update(len(decoded.hash))
     if not columns.reasons:
         return columns, checksum.hexdigest()

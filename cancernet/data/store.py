@@ -197,13 +197,12 @@ def find_store(root: str | Path, cache: str | Path | None = None, workers: int |
 
 def find_synthetic(cache: str | Path | None = None) -> Path:
     """Give the synthetic archive of the default size, drawing it on first use; a zip in the cache."""
-    from cancernet.data import synthetic
+    from cancernet.data.synthetic import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
     from cancernet.data.writing import publish_file
 
-    cases, seed = synthetic.DEFAULT_CASES, synthetic.DEFAULT_SEED
-    path = _cache_folder(cache) / f"synthetic-{synthetic.GENERATOR}-{cases}-cases-seed-{seed}.zip"
+    path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
     if not path.exists():
-        publish_file(path, lambda output: synthetic.synthesize(output, cases, seed))
+        publish_file(path, lambda output: synthesize(output, DEFAULT_CASES, DEFAULT_SEED))
     return path
 
 

@@ -40,6 +40,8 @@ FIRST_CASE = 90001
 MOST_CASES = 9999
 FEWEST_CASES = 3
 """Training, validation and test need one whole case each."""
+CASES_WORTH_PROCESSES = 6
+"""Starting processes takes about a second each, a case likewise."""
 
 Patch = tuple[str, bytes]  # name within the archive, PNG file
 Write = Callable[[str, bytes], None]
@@ -63,10 +65,10 @@ def synthesize(output: Path, cases: int = DEFAULT_CASES, seed: int = DEFAULT_SEE
         InputError: if the destination is taken or cannot be written, or a number is out of range.
     """
     output = Path(output).absolute()
-    _check(output, cases, seed)
     zipped = output.suffix.lower() == ".zip"
     count = 0
     try:
+        _check(output, cases, seed)
         # Closed on the way out: an interruption must not wait for cases that nobody will write.
         with _aside(output, zipped) as write, closing(_draw_all(cases, seed)) as drawn:
             with tqdm(total=cases, desc=f"drawing {output.name}", unit="case", disable=not progress) as bar:
@@ -129,8 +131,7 @@ def _aside(output: Path, zipped: bool) -> Iterator[Write]:
     try:
         if zipped:
             with zipfile.ZipFile(place / output.name, "w", zipfile.ZIP_STORED) as archive:
-                # A fixed date: the same drawing gives the same bytes.
-                yield lambda name, content: archive.writestr(zipfile.ZipInfo(name), content)
+                yield lambda name, content: archive.writestr(_entry(name), content)
             (place / output.name).replace(output)
         else:
             folder = place / "archive"  # mkdtemp makes its folder private, this one has the usual permissions
@@ -143,6 +144,13 @@ def _aside(output: Path, zipped: bool) -> Iterator[Write]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _entry(name: str) -> zipfile.ZipInfo:
+    """Return a zip entry that is readable when unpacked, with a fixed date: the same drawing gives the same bytes."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
 def _write_file(path: Path, content: bytes) -> None:
     """Write a file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,10 +158,10 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _draw_all(cases: int, seed: int) -> Generator[list[Patch]]:
-    """Draw all cases in order, with all cores where there are enough cases to pay for starting processes."""
+    """Draw all cases in order, with all cores where that pays."""
     jobs = [(seed, number) for number in range(cases)]
     workers = min(_cores(), cases)
-    if workers == 1 or cases < 6:
+    if workers == 1 or cases < CASES_WORTH_PROCESSES:
         yield from map(_draw_case, jobs)
         return
     # Spawned, not forked: the caller may hold threads (torch), whose locks a fork would copy in any state.

@@ -95,9 +95,12 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float)
     coarse = rng.standard_normal([int(np.ceil(side / step)) + 2 for side in shape], dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, 0.35 * scale / step, mode="wrap")
     coarse = (coarse - coarse.mean()) / coarse.std()
-    if step == 1.0:
-        return coarse[: shape[0], : shape[1]]
-    return _sample(coarse, *np.meshgrid(*[np.arange(side, dtype=np.float32) / step for side in shape], indexing="ij"))
+    for axis, side in enumerate(shape):
+        place = np.arange(side, dtype=np.float32) / np.float32(step)
+        below = place.astype(int)
+        part = np.expand_dims((place - below).astype(np.float32), 1 - axis)
+        coarse = coarse.take(below, axis) * (1 - part) + coarse.take(below + 1, axis) * part
+    return coarse
 
 
 def _sample(field: Field, row: Field, column: Field) -> Field:
@@ -131,10 +134,11 @@ def _outline(rng: np.random.Generator) -> Mask:
 
 def _tumour(rng: np.random.Generator, tissue: Mask) -> Mask:
     """Draw the tumour: one connected region, or two, of a share of the tissue that differs from case to case."""
-    share = 0.0 if rng.random() < 0.1 else min(0.04 + rng.beta(0.9, 2.0), 0.8)
-    field = 0.5 * smooth_noise(rng, tissue.shape, 150) + 0.16 * smooth_noise(rng, tissue.shape, 45)
+    share = 0.0 if rng.random() < 0.1 else min(0.04 + rng.beta(0.9, 2.2), 0.8)
+    field = 0.5 * smooth_noise(rng, tissue.shape, 150) + 0.2 * smooth_noise(rng, tissue.shape, 45)
     field += 0.03 * smooth_noise(rng, tissue.shape, 12)
-    inside = np.argwhere(ndimage.binary_erosion(tissue, iterations=40))
+    depth = ndimage.distance_transform_edt(tissue)
+    inside = np.argwhere(depth >= min(40.0, depth.max()))
     foci = inside[rng.integers(len(inside), size=1 if rng.random() < 0.75 else 2)]
     if share == 0.0:
         return np.zeros_like(tissue)
@@ -178,7 +182,7 @@ def _stroma(rng: np.random.Generator, fibres: Fibres) -> tuple[Field, Field]:
 
 def _fibroblasts(rng: np.random.Generator, tissue: Mask, fibres: Fibres) -> Ellipses:
     """Draw the spindle-shaped nuclei of connective tissue, along the fibres; cellular in places."""
-    crowd = np.exp(1.0 * smooth_noise(rng, tissue.shape, 90)) * rng.uniform(0.006, 0.016)
+    crowd = np.exp(1.0 * smooth_noise(rng, tissue.shape, 90)) * rng.uniform(0.006, 0.022)
     y, x = _scatter(rng, np.where(tissue, np.minimum(crowd, 0.06), 0), 0.06)
     angle = fibres.angle[y.astype(int), x.astype(int)] + rng.normal(0, 0.25, len(y))
     return Ellipses.of(y, x, rng.uniform(1.0, 1.9, len(y)), rng.uniform(0.45, 0.7, len(y)), angle, 0.75)
@@ -214,7 +218,7 @@ def _carcinoma(rng: np.random.Generator, tumour: Mask, fibres: Fibres) -> Carcin
     patterns = [  # each true where tumour cells lie
         smooth_noise(rng, shape, 7) > -1.0,
         nest > rng.uniform(-0.3, 0.3),
-        np.abs(cord) < rng.uniform(0.25, 0.45),
+        np.abs(cord) < rng.uniform(0.22, 0.42),
         np.abs(tubule - level) < 0.5,
     ]
     taste = rng.normal(0, 0.8, len(patterns))  # one case is mostly cords, the next mostly sheets
@@ -224,14 +228,14 @@ def _carcinoma(rng: np.random.Generator, tumour: Mask, fibres: Fibres) -> Carcin
     clear = np.where((choice == 3) & (tubule > level + 0.5) & tumour, 0.9, 0.0).astype(np.float32)
     cover = ndimage.gaussian_filter(cells.astype(np.float32), 0.9)
 
-    crowd = rng.uniform(0.07, 0.14) * np.exp(0.3 * smooth_noise(rng, shape, 60))
+    crowd = rng.uniform(0.055, 0.13) * np.exp(0.3 * smooth_noise(rng, shape, 60))
     y, x = _scatter(rng, np.where(cells, np.minimum(crowd, 0.2), 0), 0.2)
-    spread = rng.uniform(0.14, 0.3)  # how unequal the nuclei are
-    size = rng.uniform(0.88, 1.1) * np.exp(rng.normal(0, spread, len(y)))
+    spread = rng.uniform(0.1, 0.27)  # how unequal the nuclei are
+    size = rng.uniform(0.85, 1.08) * np.exp(rng.normal(0, spread, len(y)))
     ratio = np.exp(np.abs(rng.normal(0, 0.35, len(y))))
     depth = rng.uniform(0.7, 1.05) * np.exp(rng.normal(0, 0.3, len(y)))
     nuclei = Ellipses.of(y, x, size * ratio**0.5, size / ratio**0.5, rng.uniform(0, np.pi, len(y)), depth)
-    haze = np.full(shape, rng.uniform(0.1, 0.25), np.float32)
+    haze = np.full(shape, rng.uniform(0.05, 0.2), np.float32)
     return Carcinoma(nuclei, cover, haze, ndimage.gaussian_filter(clear, 0.6))
 
 
@@ -243,7 +247,7 @@ def _fat(rng: np.random.Generator, tissue: Mask, tumour: Mask, glands: Field) ->
     """
     shape = tissue.shape
     field = smooth_noise(rng, shape, 120) + 0.35 * smooth_noise(rng, shape, 30) + rng.normal(-0.25, 0.45)
-    field -= rng.uniform(0.8, 1.8) * ndimage.gaussian_filter(tumour.astype(np.float32), 6) + 4 * (glands > 0.1)
+    field -= rng.uniform(1.0, 2.0) * ndimage.gaussian_filter(tumour.astype(np.float32), 6) + 4 * (glands > 0.1)
     pitch = rng.uniform(9.5, 13.5)
     y, x = np.meshgrid(np.arange(0, shape[0] + pitch, pitch), np.arange(0, shape[1] + pitch, pitch), indexing="ij")
     centre = np.stack([y, x], axis=-1).reshape(-1, 2)

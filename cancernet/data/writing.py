@@ -33,7 +33,7 @@ from cancernet.errors import InputError
 
 _INDEX_BYTES = 150  # a row of the index at most, on disk
 _SPARE_BYTES = 1 << 24  # manifest, rejects, and room for the file system itself
-_PARENT_MEMORY, _WORKER_MEMORY, _ENTRY_MEMORY = 120 << 20, 60 << 20, 1 << 10  # measured, rounded up
+_PARENT_MEMORY, _WORKER_MEMORY, _ENTRY_MEMORY = 90 << 20, 50 << 20, 512  # measured, rounded up
 _OWNER = "owner.json"
 _in_use: set[Path] = set()  # partial folders of this process
 

@@ -60,6 +60,24 @@ def draw_roc(false_positive_rate: np.ndarray, sensitivity: np.ndarray, auroc: fl
     return figure
 
 
+def draw_reliability(
+    mean_predicted: np.ndarray, observed: np.ndarray, count: np.ndarray, synthetic: bool = False
+) -> Figure:
+    """Draw the share of IDC against the mean probability in bins of equal mass.
+
+    Args:
+        mean_predicted: (B,) in [0, 1].
+        observed: (B,) in [0, 1].
+        count: (B,) patches in each bin.
+        synthetic: Say so in the title.
+    """
+    figure, axes = _new_figure(f"Reliability, {len(count)} bins of {int(np.median(count)):,} patches", synthetic)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+    axes.plot(mean_predicted, observed, marker="o", markersize=4)
+    axes.set(xlabel="mean probability of IDC", ylabel="share of IDC", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    return figure
+
+
 def draw_precision_recall(
     precision: np.ndarray, sensitivity: np.ndarray, average_precision: float, prevalence: float, synthetic: bool = False
 ) -> Figure:

@@ -1,31 +1,37 @@
 """Callbacks: what a run writes into its folder and into TensorBoard."""
 
-import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from torchvision.utils import make_grid
 
-from cancernet import __version__
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.evaluation.figures import draw_confusion_matrix, draw_precision_recall, draw_roc
+from cancernet.evaluation.calibration import reliability
+from cancernet.evaluation.figures import draw_confusion_matrix, draw_precision_recall, draw_reliability, draw_roc
 from cancernet.evaluation.results import (
+    choose_pictures,
     predictions_table,
     print_metrics,
     write_confusion_matrix,
     write_metrics,
+    write_pictures,
     write_predictions,
 )
-from cancernet.evaluation.statistics import Confusion, rates
-from cancernet.training.metrics import CURVES
-from cancernet.training.runs import data_state, output_folder, read_checkpoint, run_folder
+from cancernet.training.judgement import collect_metrics
+from cancernet.training.runs import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
 
 FIGURE_SHARE = 0.02
-"""Share of the run's time that figures may take: after drawing, the next one waits until this is true again."""
+"""Share of the run's time that figures may take."""
+FIRST_FIGURES = 1.0
+"""Seconds that the first figures are expected to take, on the slow side; afterwards it is measured."""
 GRID_PATCHES = 32
 
 
@@ -43,58 +49,102 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `split.csv` (its format can be given to `--data.split`) and `left_out.csv`."""
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        # Asking for the folder is a broadcast, so every process has to.
+        log_dir = trainer.log_dir
+        if not trainer.is_global_zero or log_dir is None:
             return
         data = _data(trainer)
-        folder = Path(trainer.log_dir)
+        folder = Path(log_dir)
         data.split.table(data.store.index).to_csv(folder / "split.csv", index=False)
         data.split.left_out.to_csv(folder / "left_out.csv", index=False)
 
 
 class TensorBoardFigures(Callback):
-    """Draw validation figures and a grid of training patches, seldom enough to cost little."""
+    """Draw validation figures and a grid of training patches, seldom enough to cost less than `FIGURE_SHARE` of a run.
 
-    def __init__(self) -> None:
-        self._next_at = 0.0
+    Figures are drawn after a validation where the time spent on them so far, and once more what they took the last
+    time, stays within that share of the time since the start: every n epochs, n following from the two. A run too
+    short for any gets them once, at its end.
+
+    Args:
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._spent = 0.0
+        self._cost = FIRST_FIGURES
+        self._drawn = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the run begins."""
+        self._started = self._clock()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Show the first batch of the run as the network gets it, augmented."""
         board = self._board(trainer)
         if board is None or trainer.global_step > 0 or batch_idx > 0:
             return
+        start = self._clock()
         grid = make_grid(batch["image"][:GRID_PATCHES].float().cpu(), nrow=8)
         board.add_image("train/augmented_patches", grid, trainer.global_step)
+        self._spent += self._clock() - start
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw confusion matrix, ROC and precision-recall curve of the validation part."""
-        board = self._board(trainer)
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
-        if board is None or trainer.sanity_checking or (time.monotonic() < self._next_at and not last):
+        """Draw the figures of the validation part where they are due."""
+        if trainer.sanity_checking or self._spent + self._cost > FIGURE_SHARE * (self._clock() - self._started):
             return
-        start = time.monotonic()
-        values: dict[str, Any] = pl_module.computed["val"]  # type: ignore[assignment, index]
-        synthetic = _data(trainer).store.synthetic
-        matrix = values["confusion_matrix"].cpu().numpy()
-        false_positive_rate, sensitivity, _ = (curve.cpu().numpy() for curve in values["roc"])
-        precision, recall, _ = (curve.cpu().numpy() for curve in values["precision_recall_curve"])
-        prevalence = matrix[1].sum() / matrix.sum()
-        figures = {
-            "confusion_matrix": draw_confusion_matrix(matrix, "validation, threshold 0.5", synthetic),
-            "roc": draw_roc(false_positive_rate, sensitivity, float(values["auroc"]), synthetic),
-            "precision_recall": draw_precision_recall(
-                precision, recall, float(values["average_precision"]), prevalence, synthetic
-            ),
-        }
-        for name, figure in figures.items():
+        self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw them once in a run that was too short for them."""
+        if not self._drawn:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, pl_module: Any) -> None:
+        """Draw confusion matrix, ROC and precision-recall curve and reliability of the latest validation."""
+        board, values = self._board(trainer), pl_module.computed.get("val")
+        if board is None or values is None:
+            return
+        start = self._clock()
+        for name, figure in _validation_figures(values, _data(trainer).store.synthetic).items():
             board.add_figure(f"val/{name}", figure, trainer.global_step)
-        end = time.monotonic()
-        self._next_at = end + (end - start) / FIGURE_SHARE
+        self._cost = self._clock() - start
+        self._spent += self._cost
+        self._drawn = True
 
     @staticmethod
     def _board(trainer: Trainer) -> Any:
         if not trainer.is_global_zero or not isinstance(trainer.logger, TensorBoardLogger):
             return None
         return trainer.logger.experiment
+
+
+def _validation_figures(values: dict[str, Any], synthetic: bool) -> dict[str, Figure]:
+    """Draw what the collection of metrics computed."""
+    matrix = values["confusion_matrix"].cpu().numpy()
+    false_positive_rate, sensitivity, threshold = (curve.cpu().numpy() for curve in values["roc"])
+    precision, recall, _ = (curve.cpu().numpy() for curve in values["precision_recall_curve"])
+    benign, idc = matrix.sum(axis=1)
+    figures = {
+        "confusion_matrix": draw_confusion_matrix(matrix, "validation, threshold 0.5", synthetic),
+        "roc": draw_roc(false_positive_rate, sensitivity, float(values["auroc"]), synthetic),
+        "precision_recall": draw_precision_recall(
+            precision, recall, float(values["average_precision"]), idc / (benign + idc), synthetic
+        ),
+    }
+    # A part of the validation (limit_val_batches) may lack a class, a diverged network its probabilities.
+    if benign and idc and np.isfinite(threshold).all():
+        # Each step of the exact ROC curve is one distinct probability; its length counts the patches that share it.
+        counts = [
+            np.rint(rate * total).astype(np.int64)
+            for rate, total in ((false_positive_rate, benign), (sensitivity, idc))
+        ]
+        probability = np.concatenate([np.repeat(threshold[1:], np.diff(count)) for count in counts])
+        bins = reliability(np.repeat([0, 1], [benign, idc]), probability)
+        figures["reliability"] = draw_reliability(bins.mean_predicted, bins.observed, bins.count, synthetic)
+    return figures
 
 
 class ResultFiles(Callback):
@@ -108,50 +158,53 @@ class ResultFiles(Callback):
         self.checkpoint = checkpoint
         self.folder = run_folder(checkpoint)
         self.metrics: dict[str, Any] | None = None
+        self._started = time.monotonic()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the test begins."""
+        self._started = time.monotonic()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write metrics, predictions and confusion matrix."""
+        """Write predictions, pictures, metrics, confusion matrix and report."""
         if not trainer.is_global_zero:
             return
-        self._write_predictions(_data(trainer), pl_module, "test")
-        self.metrics = self._collect_metrics(_data(trainer), pl_module)
+        data, content = _data(trainer), read_checkpoint(self.checkpoint)
+        calibration = recorded_calibration(content)
+        threshold = 0.5 if calibration is None else calibration["threshold"]
+        table = self._write_predictions(data, pl_module, content, "test")
+        checkpoint = (Path(self.checkpoint).name, content)
+        self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)  # type: ignore[arg-type]
+        rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
+        write_pictures(self.folder, choose_pictures(table, data.store.gather, rows, threshold))
         write_metrics(self.folder, self.metrics)
         write_confusion_matrix(self.folder, self.metrics)
+        _write_report(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the predictions."""
         if trainer.is_global_zero:
-            self._write_predictions(_data(trainer), pl_module, "predict")
+            self._write_predictions(_data(trainer), pl_module, read_checkpoint(self.checkpoint), "predict")
 
     def print(self) -> None:
         """Print the metrics of a test."""
         if self.metrics is not None:
             print_metrics(self.metrics)
 
-    def _write_predictions(self, data: IDCDataModule, task: Any, verb: str) -> None:
-        trained_on = data_state(read_checkpoint(self.checkpoint)).get("description", {})
+    def _write_predictions(self, data: IDCDataModule, task: Any, content: dict[str, Any], verb: str) -> pd.DataFrame:
+        trained_on = data_state(content).get("description", {})
         self.folder = output_folder(self.checkpoint, trained_on, data.description, verb)
         rows, logit = task.predictions
-        write_predictions(self.folder, predictions_table(data.store.index, data.split.part, rows, logit))
+        calibration = recorded_calibration(content)
+        temperature = None if calibration is None else calibration["temperature"]
+        table = predictions_table(data.store.index, data.split.part, rows, logit, temperature)
+        write_predictions(self.folder, table)
+        return table
 
-    def _collect_metrics(self, data: IDCDataModule, task: Any) -> dict[str, Any]:
-        values = task.computed["test"]
-        matrix = values["confusion_matrix"].tolist()
-        # torchmetrics has a number for everything; what is 0/0 is said to be undefined.
-        defined = rates(Confusion(*matrix[0], *matrix[1]))
-        scores = {name: float(value) for name, value in values.items() if name not in CURVES}
-        patches = sum(map(sum, matrix))
-        description = data.description
-        return {
-            **{name: defined[name] if math.isnan(defined.get(name, 0.0)) else value for name, value in scores.items()},
-            "confusion_matrix": matrix,
-            "threshold": 0.5,
-            "prevalence": sum(matrix[1]) / patches,
-            "patches": patches,
-            "cases": int(data.store.index["case"].iloc[task.predictions[0]].nunique()),
-            "part": "test",
-            "data": description.pop("name"),
-            **description,
-            "checkpoint": Path(self.checkpoint).name,
-            "version": __version__,
-        }
+
+def _write_report(folder: Path) -> None:
+    # Its templates are no business of a fit.
+    try:
+        from cancernet.evaluation.report import write_report
+    except ImportError:  # TEMPORARY until the report exists
+        return
+    write_report(folder)

@@ -12,8 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
+from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.callbacks import ResultFiles, RunRecord, TensorBoardFigures
-from cancernet.training.runs import data_state, read_checkpoint
+from cancernet.training.runs import data_state, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 
@@ -36,7 +37,6 @@ class CancerNetCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/auroc",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -66,13 +66,15 @@ class CancerNetCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Choose the callbacks that the command needs, and refuse to judge without a checkpoint."""
-        config = self.config[self.subcommand]
+        config = self.config[str(self.subcommand)]
         callbacks: list[Any] = []
         if config.ckpt_path is not None:
             read_checkpoint(config.ckpt_path)
         if self.subcommand == "fit":
+            # `save_last` of the checkpoint that watches a metric writes the last *best* epoch; this is the last one.
+            callbacks = [ModelCheckpoint(filename="last", enable_version_counter=False)]
             if config.trainer.logger is not False:
-                callbacks = [TensorBoardFigures(), LearningRateMonitor(logging_interval="epoch")]
+                callbacks += [TensorBoardFigures(), LearningRateMonitor(logging_interval="epoch")]
         else:
             if config.ckpt_path is None:
                 raise InputError(
@@ -84,9 +86,27 @@ class CancerNetCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
 
     def after_fit(self) -> None:
-        """Print where the run is."""
-        if self.trainer.is_global_zero:
-            print(self.trainer.log_dir, flush=True)
+        """Calibrate what was saved, and print where the run is.
+
+        One process does it: the others have nothing to wait for.
+        """
+        # Asking for the folder is a broadcast, so every process has to.
+        folder = self.trainer.log_dir
+        if not self.trainer.is_global_zero:
+            return
+        for path in self._saved_checkpoints():
+            print(calibrate_checkpoint(path, self.datamodule, self.trainer.strategy.root_device), flush=True)
+        print(folder, flush=True)
+
+    def _saved_checkpoints(self) -> list[Path]:
+        """Return the best and the last checkpoint of this fit, each once."""
+        callbacks = [
+            callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
+        ]
+        names = [
+            name for callback in callbacks for name in (callback.best_model_path, callback.last_model_path) if name
+        ]
+        return sorted({Path(name).resolve() for name in names if Path(name).is_file()})
 
     def after_test(self) -> None:
         """Print the metrics, and where the results are."""
@@ -147,8 +167,7 @@ def _recorded_arguments(arguments: list[str], folder: Path) -> list[str]:
     if path is None:
         return []
     checkpoint = read_checkpoint(path)
-    network = {name: value for name, value in checkpoint["cancernet"].items() if name != "version"}
-    recorded = {"model": network, "data": data_state(checkpoint).get("arguments", {})}
+    recorded = {"model": recorded_network(checkpoint), "data": data_state(checkpoint).get("arguments", {})}
     file = folder / "recorded.yaml"
     file.write_text(yaml.safe_dump(recorded), encoding="utf-8")
     return ["--config", str(file)]

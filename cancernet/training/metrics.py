@@ -65,6 +65,4 @@ def build_metrics(threshold: float = 0.5) -> MetricCollection:
         "mcc": BinaryMatthewsCorrCoef(threshold=below, validate_args=False),
         "confusion_matrix": BinaryConfusionMatrix(threshold=below, validate_args=False),
     }
-    return MetricCollection(
-        {**ranks, **scores, **matrices}, compute_groups=[list(ranks), list(scores), list(matrices)]
-    )
+    return MetricCollection({**ranks, **scores, **matrices}, compute_groups=[list(ranks), list(scores), list(matrices)])

@@ -1,5 +1,6 @@
 """Run folders and the checkpoints in them."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ import torch
 from cancernet.errors import InputError
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
     """Read a checkpoint of ours without executing anything in it.
 
+    Args:
+        path: The file.
+        mapped: Map the tensors from the file instead of reading them; not where the file is to be replaced.
+
     Returns:
-        The checkpoint's dict, tensors mapped from the file.
+        The checkpoint's dict.
 
     Raises:
         InputError: There is no such file, it is no checkpoint, or not one of a CancerNet task.
@@ -22,13 +27,39 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"ckpt_path: no file {path}; give one that fit wrote, such as .../checkpoints/best.ckpt")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a checkpoint that can be read safely ({first_line}); train again") from error
     if not isinstance(checkpoint, dict) or "cancernet" not in checkpoint or "state_dict" not in checkpoint:
         raise InputError(f"{path}: not a checkpoint of a CancerNet task; give one that `cancernet fit` wrote")
     return checkpoint
+
+
+def replace_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint beside the old file, then rename: an interruption leaves the old one whole."""
+    # A link to a checkpoint stays a link.
+    path = Path(path).resolve()
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            # Or a power cut could leave the new name with an empty file.
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def recorded_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the task's arguments that say what network a checkpoint holds."""
+    return {name: checkpoint["cancernet"][name] for name in ("network", "classes", "image_size")}
+
+
+def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return threshold, temperature and operating points of a checkpoint; None where it was not calibrated."""
+    return checkpoint["cancernet"].get("calibration")
 
 
 def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """The LightningModule: one step for all stages, over a Keras network that runs as fused torch calls."""
 
 import shutil
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from cancernet import __version__
 from cancernet.errors import InputError
@@ -129,10 +130,11 @@ class ClassificationTask(LightningModule):
         """Update the validation metrics."""
         self._judge(batch, self(batch["image"]), "val")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Update the test metrics and keep the logits with their rows."""
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Update the test metrics and keep the logits with their rows; the second loader's cases are not judged."""
         logit = self(batch["image"])
-        self._judge(batch, logit, "test")
+        if dataloader_idx == 0:
+            self._judge(batch, logit, "test")
         self._outputs.append((batch["index"], logit))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -147,9 +149,15 @@ class ClassificationTask(LightningModule):
             logit, label = logit[present], label[present]
         loss = self.loss(logit, label, training=stage == "train")
         if len(label):
-            self.metrics[f"{stage}_"].update(torch.sigmoid(logit.detach()), label)
-            self.losses[f"{stage}_"].update(loss.detach(), len(label))
+            self._metrics_of(stage).update(_probability(logit.detach()), label)
+            self._loss_of(stage).update(loss.detach(), len(label))
         return loss
+
+    def _metrics_of(self, stage: str) -> MetricCollection:
+        return cast(MetricCollection, self.metrics[f"{stage}_"])
+
+    def _loss_of(self, stage: str) -> MeanMetric:
+        return cast(MeanMetric, self.losses[f"{stage}_"])
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of the training part, as seen with dropout and augmentation."""
@@ -169,27 +177,27 @@ class ClassificationTask(LightningModule):
         self._join_predictions()
 
     def _log_epoch(self, stage: str) -> None:
-        values = self.metrics[f"{stage}_"].compute()
-        values["loss"] = self.losses[f"{stage}_"].compute()
+        values = self._metrics_of(stage).compute()
+        values["loss"] = self._loss_of(stage).compute()
         scalars = {f"{stage}/{name}": value for name, value in values.items() if name not in CURVES}
         self.log_dict(scalars, sync_dist=True, prog_bar=False)
         if stage == "val":
             self.log("auroc", values["auroc"], prog_bar=True, logger=False, sync_dist=True)
         self.computed[stage] = values
-        self.metrics[f"{stage}_"].reset()
-        self.losses[f"{stage}_"].reset()
+        self._metrics_of(stage).reset()
+        self._loss_of(stage).reset()
 
     def _join_predictions(self) -> None:
         rows = torch.cat([index for index, _ in self._outputs])
         logits = torch.cat([logit for _, logit in self._outputs])
         self._outputs.clear()
         # Every process holds as many rows as the others, so they stack.
-        rows, logits = self.all_gather(rows).reshape(-1), self.all_gather(logits).reshape(-1)
+        rows, logits = (cast(Tensor, self.all_gather(values)).reshape(-1) for values in (rows, logits))
         present = rows >= 0
         order = torch.argsort(rows[present])
         self.predictions = (rows[present][order].cpu().numpy(), logits[present][order].cpu().numpy())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser, and the schedule stepped after each update."""
         optimizer = build_optimizer(self.network, **self.optimizer)
         steps = int(self.trainer.estimated_stepping_batches)
@@ -220,7 +228,7 @@ class ClassificationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the network is, so that a checkpoint of another one is told apart."""
-        checkpoint["cancernet"] = {"version": __version__, **self.description}
+        checkpoint["cancernet"] = {"version": __version__, **self.description, "calibration": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network before any weight is read.
@@ -235,3 +243,12 @@ class ClassificationTask(LightningModule):
                     f"the checkpoint's network has {name} {theirs.get(name)!r}, this one {ours!r}; "
                     f"give --model.{name} {theirs.get(name)!r}, or another checkpoint"
                 )
+
+
+def _probability(logit: Tensor) -> Tensor:
+    """Return the probability of IDC in single precision, rounded once: exactly what the files of predictions hold.
+
+    The sigmoid in single precision ties logits that the files keep apart, which moves the AUROC of a model whose
+    probabilities lie close together. Apple's GPUs know no double precision; there it stays at that.
+    """
+    return torch.sigmoid(logit) if logit.device.type == "mps" else torch.sigmoid(logit.double()).float()

@@ -354,7 +354,6 @@ def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
 
     module = types.SimpleNamespace(DEFAULT_CASES=2, DEFAULT_SEED=0, GENERATOR="g1", synthesize=synthesize)
     monkeypatch.setitem(sys.modules, "cancernet.data.synthetic", module)
-    monkeypatch.setattr(sys.modules["cancernet.data"], "synthetic", module, raising=False)
     for _ in range(2):
         store = find_store("synthetic", tmp_path / "cache")
         assert store.synthetic

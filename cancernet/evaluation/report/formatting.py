@@ -1,0 +1,77 @@
+"""How figures are written: the same on the page, in the model card, in the comparison and in the page's script."""
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from cancernet.evaluation.bootstrap import METRICS
+
+UNDEFINED = "–"
+"""What stands where a figure is 0 / 0; the page says so in its legend."""
+NAMES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity (recall)",
+    "specificity": "specificity",
+    "precision": "precision (PPV)",
+    "npv": "NPV",
+    "f1": "F1 of IDC",
+    "mcc": "MCC",
+    "brier": "Brier score",
+    "log_loss": "log loss (nats)",
+}
+"""Metrics as a reader calls them, in the order of the tables."""
+LOWER_IS_BETTER = ("brier", "log_loss")
+THRESHOLD_FREE = ("auroc", "average_precision", "brier", "log_loss")
+
+assert tuple(NAMES) == METRICS
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Write a number with a fixed count of decimals; ties go away from zero, as a browser's `toFixed` has them."""
+    if value is None or value != value:
+        return UNDEFINED
+    text = str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
+    return (text.lstrip("-") if not text.strip("-0.") else text).replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Write a difference with its sign."""
+    text = figure(value, digits)
+    return text if value is None or text.startswith(("−", UNDEFINED)) else f"+{text}"
+
+
+def interval(value: dict[str, Any] | None, digits: int = 3) -> str:
+    """Write the ends of an interval, e.g. "0.912 to 0.951"."""
+    if value is None or value["low"] is None or value["high"] is None:
+        return UNDEFINED
+    return f"{figure(value['low'], digits)} to {figure(value['high'], digits)}"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """Write a fraction as per cent; a small one that is not 0 is never written as 0."""
+    if value is None or value != value:
+        return UNDEFINED
+    if digits == 0 and (0 < value < 0.01 or 0.99 < value < 1):
+        digits = 1
+    return f"{figure(100 * value, digits)} %"
+
+
+def count(number: int, noun: str = "", plural: str | None = None) -> str:
+    """Write a number with separators of thousands, with its noun in the right number."""
+    if not noun:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def threshold(value: float | None) -> str:
+    """Write a threshold: four digits that count."""
+    return UNDEFINED if value is None else f"{value:.4g}"
+
+
+def listing(names: list[str], most: int = 5) -> str:
+    """Join names with commas and "and"; beyond `most` the rest is counted."""
+    if len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"

@@ -1,0 +1,71 @@
+"""What the page's script needs to judge any threshold exactly: the sorted scores of each case."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cancernet.evaluation.report.charts import SQUARE, Frame
+from cancernet.evaluation.report.formatting import UNDEFINED
+
+STEPS = 200
+"""Stops of the slider from even values, and as many from quantiles of the scores: either alone is coarse somewhere."""
+
+
+def payload(
+    judged: pd.DataFrame, metrics: Mapping[str, Any], own: Mapping[str, float] | None, histogram: Frame
+) -> dict[str, Any]:
+    """Everything the script is given, as plain numbers, strings and lists.
+
+    Args:
+        judged: Predictions of the test part.
+        metrics: `metrics.json`, or what stands for it where runs are pooled.
+        own: The validation threshold that each case is judged by; None where none was chosen.
+        histogram: Frame of the histogram of scores.
+    """
+    probability = judged["probability"].to_numpy(dtype=np.float32)
+    label = judged["label"].to_numpy()
+    # Cases in the order of the per-case table; within a case first the benign scores, then those of IDC, rising.
+    number = {str(row["case"]): at for at, row in enumerate(metrics["per_case"])}
+    of_case = judged["case"].map(number).to_numpy(dtype=np.int64)
+    order = np.lexsort((probability, label, of_case))
+    counts = np.bincount(2 * of_case + label, minlength=2 * len(number)).reshape(-1, 2)
+    calibration = metrics["calibration"]
+    return {
+        "scores": base64.b64encode(probability[order].astype("<f4").tobytes()).decode("ascii"),
+        "cases": [[benign, idc, None if own is None else own[case]] for case, (benign, idc) in zip(
+            number, counts.tolist(), strict=True)],
+        "fixed": [{"auroc": row["auroc"], "brier": row["brier"], "patches": row["patches"],
+                   "prevalence": row["prevalence"]} for row in metrics["per_case"]],
+        "stops": stops(probability, stored_thresholds(metrics)),
+        "start": start(metrics),
+        "temperature": None if calibration is None else calibration["temperature"],
+        "undefined": UNDEFINED,
+        "plot": SQUARE.plot(),
+        "histogram": histogram.plot(),
+    }  # fmt: skip
+
+
+def start(metrics: Mapping[str, Any]) -> float | str:
+    """Threshold the page opens with; `own` where each case is judged by the threshold of its own fold."""
+    chosen = metrics["at_validation_threshold"]
+    if chosen is None:
+        return 0.5
+    return "own" if chosen["threshold"] is None else chosen["threshold"]
+
+
+def stored_thresholds(metrics: Mapping[str, Any]) -> list[float]:
+    """Thresholds that `metrics.json` names: 0.5, validation's, the operating points'."""
+    chosen = metrics["at_validation_threshold"]
+    points = metrics["operating_points"] or []
+    values = [0.5, None if chosen is None else chosen["threshold"], *(point["threshold"] for point in points)]
+    return sorted({value for value in values if value is not None})
+
+
+def stops(probability: np.ndarray, stored: Sequence[float]) -> list[float]:
+    """Thresholds the slider stops at, rising from 0 to 1; the stored ones are among them, exactly."""
+    even = np.arange(STEPS + 1) / STEPS
+    quantiles = np.quantile(probability, even, method="nearest").astype(np.float64)
+    return np.unique(np.concatenate([even, quantiles, np.asarray(stored, dtype=np.float64)])).tolist()

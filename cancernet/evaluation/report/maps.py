@@ -1,0 +1,137 @@
+"""Maps of a case stitched from the positions of its patches, as small pictures that live inside a page.
+
+A patch stands in the grid cell ((x - 1) // 50, (y - 1) // 50) of its slide. Maps of labels, probabilities and calls
+hold one pixel a cell; the page magnifies them. Cells without a patch are transparent: nothing is known of them.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+CELL = 50
+"""Pixels of the slide between two neighbouring patches."""
+MOST_CELLS = 500
+"""Cells along a side beyond which positions are not believed; a slide of the archive has fewer than 80."""
+VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
+"""Colours from probability 0 to 1, evenly spaced: rises in lightness, so it survives grey print and colour blindness
+(van der Walt and Smith 2015, public domain)."""
+CALLS = {"true negative": "7f8fa3", "false positive": "f0b400", "false negative": "d1431c", "true positive": "0b4fa3"}
+"""Colours of the four outcomes, by 2 x label + call."""
+SLIDE_QUALITY = 62
+"""Of lossy WebP, which keeps a cell of 8x8 pixels in about 30 bytes."""
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the patches of a case stand: cells counted from the upper left one that holds a patch.
+
+    Attributes:
+        patch: (K,) numbers of the patches whose position is known, within the case.
+        column: (K,) from 0 to `columns` - 1.
+        row: (K,) from 0 to `rows` - 1.
+    """
+
+    patch: Cells
+    column: Cells
+    row: Cells
+
+    @property
+    def columns(self) -> int:
+        """Cells from left to right."""
+        return int(self.column.max()) + 1
+
+    @property
+    def rows(self) -> int:
+        """Cells from top to bottom."""
+        return int(self.row.max()) + 1
+
+
+def lay_out(x: NDArray[np.integer], y: NDArray[np.integer]) -> Grid | None:
+    """Find the grid cells of a case.
+
+    Args:
+        x: (N,) left edge of each patch in pixels from 1, negative where unknown.
+        y: (N,) upper edge likewise.
+
+    Returns:
+        The grid; None where no position is known, or positions lie further apart than on any slide.
+    """
+    known = np.flatnonzero((np.asarray(x) >= 0) & (np.asarray(y) >= 0))
+    if not len(known):
+        return None
+    column, row = ((np.asarray(axis, dtype=np.int64)[known] - 1) // CELL for axis in (x, y))
+    grid = Grid(known, column - column.min(), row - row.min())
+    return grid if max(grid.columns, grid.rows) <= MOST_CELLS else None
+
+
+def probability_map(grid: Grid, probability: NDArray[np.floating]) -> str:
+    """Draw (N,) probabilities in [0, 1]: 255 steps of `VIRIDIS`."""
+    level = 1 + np.rint(254 * np.clip(probability, 0, 1)).astype(np.uint8)
+    return _indexed_png(grid, level, _ramp(VIRIDIS, 255))
+
+
+def label_map(grid: Grid, label: NDArray[np.integer]) -> str:
+    """Draw (N,) labels in the colours that `probability_map` gives 0 and 1."""
+    return _indexed_png(grid, 1 + label.astype(np.uint8), _ramp((VIRIDIS[0], VIRIDIS[-1]), 2))
+
+
+def call_map(grid: Grid, label: NDArray[np.integer], called: NDArray[np.bool_]) -> str:
+    """Draw right and wrong calls in the colours of `CALLS`; label and called are (N,)."""
+    outcome = 2 * label.astype(np.uint8) + called.astype(np.uint8)
+    return _indexed_png(grid, 1 + outcome, _ramp(tuple(CALLS.values()), 4))
+
+
+def stitch_slide(grid: Grid, thumbnail: NDArray[np.uint8], reduction: int = 1) -> str:
+    """Put the thumbnails of a case (N, T, T, 3) into their cells.
+
+    Args:
+        grid: The cells.
+        thumbnail: Pictures of the patches, RGB.
+        reduction: Each `reduction` x `reduction` pixels of a thumbnail become one; divides T.
+    """
+    size = thumbnail.shape[1] // reduction
+    tiles = thumbnail[grid.patch].reshape(len(grid.patch), size, reduction, size, reduction, 3).mean(axis=(2, 4))
+    canvas = np.zeros((grid.rows, size, grid.columns, size, 4), dtype=np.uint8)
+    canvas[grid.row, :, grid.column, :, :3] = np.rint(tiles).astype(np.uint8)
+    canvas[grid.row, :, grid.column, :, 3] = 255
+    return _data_uri(Image.fromarray(canvas.reshape(grid.rows * size, grid.columns * size, 4)))
+
+
+def patch_picture(image: NDArray[np.uint8]) -> str:
+    """Return a patch (H, W, 3) as it is, RGB."""
+    return _encoded(Image.fromarray(image), "PNG", optimize=True)
+
+
+def _ramp(colours: tuple[str, ...], steps: int) -> NDArray[np.uint8]:
+    """Colours (steps, 3) evenly spaced between the given ones."""
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in colours], dtype=np.float64)
+    at = np.linspace(0, len(anchors) - 1, steps)
+    channels = [np.interp(at, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+
+
+def _indexed_png(grid: Grid, level: NDArray[np.uint8], colours: NDArray[np.uint8]) -> str:
+    """Draw a picture of palette numbers: 0 is transparent, `level` (N,) counts `colours` from 1."""
+    cells = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
+    cells[grid.row, grid.column] = level[grid.patch]
+    image = Image.fromarray(cells)
+    image.putpalette([0, 0, 0, *colours.ravel().tolist()])
+    return _encoded(image, "PNG", optimize=True, transparency=0)
+
+
+def _data_uri(image: Image.Image) -> str:
+    if features.check("webp"):
+        return _encoded(image, "WEBP", quality=SLIDE_QUALITY, alpha_quality=100, method=4)
+    return _encoded(image, "PNG", optimize=True)
+
+
+def _encoded(image: Image.Image, kind: str, **options: int | bool) -> str:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

@@ -1,0 +1,176 @@
+"""The page itself: what each part shows, gathered for the template."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from cancernet import __version__
+from cancernet.evaluation.report import charts, formatting, maps, tables
+from cancernet.evaluation.report.interaction import payload
+from cancernet.evaluation.report.narrative import describe, judged_at
+from cancernet.evaluation.report.pooling import Subject
+
+TEMPLATES = Path(__file__).parent / "templates"
+FINE_PATCHES = 70_000
+"""Patches up to which slides keep 8 pixels a patch; beyond, 4, so that the page stays below 5 MB."""
+MISTAKES = 24
+"""Pictures of each kind of mistake."""
+
+
+def render(subject: Subject) -> str:
+    """Return the page as HTML that needs no other file."""
+    metrics, table = subject.metrics, subject.predictions
+    judged = table[table["split"] == "test"]
+    label, probability = judged["label"].to_numpy(), judged["probability"].to_numpy()
+    histogram = charts.draw_histogram(label, probability)
+    calibration = metrics["calibration"]
+    return fill(
+        "report.html.j2",
+        subject=subject,
+        m=metrics,
+        data=payload(judged, metrics, subject.own, histogram["frame"]),
+        at=judged_at(metrics),
+        headline=tables.headline(metrics),
+        metric_rows=tables.metric_rows(metrics),
+        matrix=tables.matrix_of(metrics),
+        moving=tables.MOVING,
+        case_moving=tables.CASE_MOVING,
+        case_rows=tables.case_rows(metrics),
+        summary_rows=tables.summary_rows(metrics),
+        point_rows=tables.point_rows(metrics["operating_points"]),
+        calibration_rows=tables.calibration_rows(calibration) if calibration else [],
+        statements=describe(metrics),
+        frame=charts.SQUARE,
+        roc=charts.draw_roc(label, probability),
+        precision_recall=charts.draw_precision_recall(label, probability),
+        histogram=histogram,
+        reliability={when: charts.draw_reliability(calibration[when]["reliability"]) for when in ("before", "after")}
+        if calibration
+        else None,
+        spread=_spread(metrics),
+        case_maps=case_maps(subject, "test"),
+        outside_maps=case_maps(subject, "outside"),
+        mistakes=mistakes(subject),
+        ramp=maps.VIRIDIS,
+        calls=maps.CALLS,
+    )
+
+
+def fill(template: str, **context: Any) -> str:
+    """Fill a template; every string of the context is escaped, and the page may load nothing and run one script."""
+    script, style = _source("script.js"), _source("style.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {"script": Markup(script), "style": Markup(style), "script_hash": digest, "version": __version__}
+    return _environment().get_template(template).render(**shared, **context)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("figure", "signed", "interval", "percent", "count", "threshold"):
+        environment.filters[name] = getattr(formatting, name)
+    environment.globals["names"] = formatting.NAMES
+    return environment
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _spread(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
+    frame = charts.Frame(width=660, height=150, left=130, right=14, top=8, bottom=30)
+    strips = []
+    for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
+        dots = []
+        for number, row in enumerate(metrics["per_case"]):
+            height = 20 + 37 * line + (number * 7 % 11 - 5) * 2.2
+            value = row[name]
+            dots.append({"number": number, "case": str(row["case"]), "y": height, "x": frame.x(value or 0.0),
+                         "hidden": value is None})  # fmt: skip
+        strips.append({"key": name, "y": 20 + 37 * line, "dots": dots})
+    return [{"frame": frame, "strips": strips}]
+
+
+def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
+    """Maps of each case of a part: the judged ones in the order of the per-case table, others by size."""
+    table = subject.predictions[subject.predictions["split"] == split]
+    rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
+    groups = dict(iter(table.groupby("case", sort=False)))
+    names = (
+        [name for name in rows if name in groups]
+        if split == "test"
+        else sorted(groups, key=lambda name: (-len(groups[name]), name))
+    )
+    reduction = 1 if len(subject.predictions) <= FINE_PATCHES else 2
+    thresholds = subject.own or {}
+    common = judged_at(subject.metrics)[0]["threshold"]
+    shown = []
+    for name in names:
+        threshold = thresholds.get(name, common)
+        entry = _case_map(groups[name], subject, 0.5 if threshold is None else threshold, reduction)
+        shown.append({"case": name, "row": rows.get(name) if split == "test" else None, **entry})
+    return shown
+
+
+def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction: int) -> dict[str, Any]:
+    label, probability = group["label"].to_numpy(), group["probability"].to_numpy()
+    grid = maps.lay_out(group["x"].to_numpy(), group["y"].to_numpy())
+    facts = {"patches": len(group), "idc": int(label.sum()), "threshold": threshold, "grid": grid}
+    if grid is None:
+        known = bool(((group["x"] >= 0) & (group["y"] >= 0)).any())
+        return facts | {"reason": "too far apart to be those of a slide" if known else "unknown"}
+    facts["unplaced"] = len(group) - len(grid.patch)
+    facts["coverage"] = len(grid.patch) / (grid.columns * grid.rows)
+    facts["label_map"] = maps.label_map(grid, label)
+    facts["probability_map"] = maps.probability_map(grid, probability)
+    facts["call_map"] = maps.call_map(grid, label, probability >= threshold)
+    pictures = subject.pictures
+    facts["slide"] = None
+    if pictures is not None:
+        facts["slide"] = maps.stitch_slide(grid, pictures.thumbnail[group.index.to_numpy()], reduction)
+    return facts
+
+
+def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
+    """The most confident false positives and false negatives, worst first; None without pictures."""
+    pictures = subject.pictures
+    if pictures is None:
+        return None
+    rows = subject.predictions.iloc[pictures.mistake_row]
+    label, probability = rows["label"].to_numpy(), rows["probability"].to_numpy(dtype=np.float64)
+    groups = []
+    for value, title in ((0, "Benign, yet scored highest"), (1, "IDC, yet scored lowest")):
+        of_class = np.flatnonzero(label == value)
+        order = of_class[np.argsort(probability[of_class] * (2 * value - 1), kind="stable")][:MISTAKES]
+        patches = [_mistake(rows.iloc[at], pictures.mistake_image[at], subject) for at in order]
+        groups.append({"key": ("false-positive", "false-negative")[value], "title": title, "patches": patches})
+    return groups
+
+
+def _mistake(row: pd.Series, image: np.ndarray, subject: Subject) -> dict[str, Any]:
+    common = judged_at(subject.metrics)[0]["threshold"]
+    threshold = (subject.own or {}).get(row["case"], common)
+    called = row["probability"] >= threshold
+    return {
+        "source": maps.patch_picture(image),
+        "case": row["case"],
+        "path": row["path"],
+        "position": f"x {row['x']}, y {row['y']}" if row["x"] >= 0 else "position unknown",
+        "probability": formatting.figure(float(row["probability"]), 4),
+        "wrong": bool(called) != bool(row["label"]),
+    }

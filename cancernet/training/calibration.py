@@ -1,0 +1,129 @@
+"""Threshold and temperature from the validation part, stored in the checkpoint that they belong to."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cancernet.data.datamodule import BatchSampler, IDCDataModule, Patches
+from cancernet.data.exposure import Exposure
+from cancernet.errors import InputError
+from cancernet.evaluation.analysis import Scores, fit_calibration
+from cancernet.training.runs import data_state, read_checkpoint, recorded_network, replace_checkpoint
+from cancernet.training.task import ClassificationTask
+
+
+def calibrate(
+    checkpoint: Path,
+    root: str | None = None,
+    split: str | None = None,
+    cache: str | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Choose threshold, operating points and temperature on validation and store them in the checkpoint.
+
+    `fit` does this at its end. The network and the data are those that the checkpoint records.
+
+    Args:
+        checkpoint: The file, such as .../checkpoints/best.ckpt; it is replaced when all is done.
+        root: Where the data lies now, if not where it was trained; or other data, whose validation part then counts.
+        split: Another split than the recorded one, or where its CSV file lies now.
+        cache: Folder for packed stores; the user's cache folder where not given.
+        batch_size: Patches per batch.
+
+    Raises:
+        InputError: No such checkpoint or data, cases in the validation part that trained the model, or a validation
+            part that nothing can be chosen on.
+    """
+    content = read_checkpoint(checkpoint)
+    state = data_state(content)
+    if not state:
+        raise InputError(f"{checkpoint}: holds no record of its data, so what it has seen is unknown; train again")
+    given = {"root": root, "split": split, "batch_size": batch_size}
+    changes = {name: value for name, value in given.items() if value is not None}
+    data = IDCDataModule(**{**state["arguments"], **changes, "cache": cache})
+    data.setup("validate")
+    data.load_state_dict(state)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    print(calibrate_checkpoint(checkpoint, data, device), flush=True)
+
+
+def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.device) -> str:
+    """Choose threshold and temperature for one checkpoint and store them in it.
+
+    The pass over the validation part goes through the checkpoint's own weights: those of the best epoch, averaged
+    where the run averaged them, are neither what the run's last validation saw nor what training left in memory. It
+    needs no other process, so one of several may run it alone.
+
+    Args:
+        path: The checkpoint.
+        data: Set up, and checked against what the checkpoint has seen.
+        device: Where to run.
+
+    Returns:
+        One line that says what was chosen.
+
+    Raises:
+        InputError: One class only, or logits that are not finite.
+    """
+    content = read_checkpoint(path, mapped=False)
+    task = ClassificationTask(**recorded_network(content))
+    task.load_state_dict(content["state_dict"])
+    rows = data.split.rows("validation")
+    index = data.store.index.iloc[rows]
+    logit = predict_rows(task, data, rows, device)
+    try:
+        found = fit_calibration(Scores(index["label"].to_numpy(), logit, index["case"].to_numpy(dtype=object)))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be calibrated on its validation part: {error}") from error
+    content["cancernet"]["calibration"] = {**found, "data": data.description}
+    content["IDCDataModule"]["exposure"] = _expose(content, data).state()
+    replace_checkpoint(path, content)
+    threshold, temperature = f"{found['threshold']:.4f} (Youden)", f"{found['temperature']:.4f}"
+    if found["bounded"]:
+        temperature += " (the end of the range searched)"
+    source = f"{found['patches']:,} validation patches of {found['cases']} cases"
+    return f"{Path(path).name}: threshold {threshold}, temperature {temperature}, from {source}"
+
+
+def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray, device: torch.device) -> np.ndarray:
+    """Run some patches of a store through a network, in this process alone.
+
+    Args:
+        task: Its weights are left as they are; it stays on the device.
+        data: Set up.
+        rows: (M,) store rows, ascending.
+        device: Where to run.
+
+    Returns:
+        (M,) float32 logits of IDC.
+    """
+    sampler = BatchSampler(rows, data.batch_size, shuffle=False, seed=0, rank=0, world_size=1)
+    loader = DataLoader(Patches(data.store, with_images=True, seed=0), batch_size=None, sampler=sampler)
+    task.eval().to(device)
+    logits = []
+    with torch.inference_mode():
+        for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False):
+            there: dict[str, Any] = {
+                name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
+            }
+            logits.append(task(data.on_after_batch_transfer(there, 0)["image"]).cpu())
+    return torch.cat(logits).numpy()
+
+
+def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
+    """Add the cases that chose the threshold to what the model has seen; of the run's own data they are in it."""
+    chosen_on = Exposure.of(data.split, data.store.index)
+    nothing = np.empty(0, dtype=np.int64)
+    chosen_on = replace(
+        chosen_on,
+        cases={**chosen_on.cases, "train": []},
+        patches={**chosen_on.patches, "train": nothing},
+        images={**chosen_on.images, "train": nothing},
+    )
+    return Exposure.from_state(data_state(content)["exposure"]).join(chosen_on)

@@ -1,0 +1,131 @@
+"""Where results come from: the data's way into the parts, the proof that nothing leaked, machine and versions."""
+
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+
+import cancernet
+from cancernet.data.datamodule import IDCDataModule
+from cancernet.data.split import OUTSIDE, PARTS
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "keras",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "pillow",
+)
+"""Packages whose version can change a figure."""
+
+
+def describe_data_flow(data: IDCDataModule) -> dict[str, Any]:
+    """Say what came in, what was left out and what each part holds.
+
+    Returns:
+        `source` (`kind`, `name`, `fingerprint`, `audit`), `parts` (list of `part`, `patches`, `cases`, `idc`,
+        `prevalence`), `left_out`, `rejects` (number by reason), `absent`.
+    """
+    manifest, index = data.store.manifest, data.store.index
+    parts = []
+    for part in (*PARTS, OUTSIDE):
+        members = index.iloc[data.split.rows(part)]
+        idc = int(members["label"].sum())
+        prevalence = idc / len(members) if len(members) else None
+        parts.append(
+            {
+                "part": part,
+                "patches": len(members),
+                "cases": int(members["case"].nunique()),
+                "idc": idc,
+                "prevalence": prevalence,
+            }
+        )
+    audit = dict(manifest["audit"])
+    rejects = audit.pop("rejects", {})
+    return {
+        "source": {**manifest["source"], "audit": audit},
+        "parts": parts,
+        "left_out": len(data.split.left_out),
+        "rejects": rejects,
+        "absent": list(data.split.absent),
+    }
+
+
+def prove_disjoint(data: IDCDataModule, judged: np.ndarray) -> dict[str, Any]:
+    """Count what stands in two of training, validation and the judged patches, as the model has seen the first two.
+
+    Args:
+        data: Set up, with the checkpoint's exposure loaded.
+        judged: (M,) store rows.
+    """
+    seen = data.exposure if data.earlier is None else data.earlier
+    overlap = seen.overlap(data.store.index, judged)
+    return {
+        "unit": seen.unit,
+        **{f"{name}_in_two_parts": count for name, count in overlap.items()},
+        "left_out": len(data.split.left_out),
+    }
+
+
+def describe_environment(trainer: Trainer, started: float) -> dict[str, Any]:
+    """Say when, how long and on what the results came about.
+
+    Args:
+        trainer: Knows the devices.
+        started: `time.monotonic()` at the start.
+    """
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 3),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "devices": [name] * trainer.world_size,
+        "versions": {"cancernet": cancernet.__version__, **{package: _version(package) for package in PACKAGES}},
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this program runs from; None where it is installed without one."""
+    checkout = Path(cancernet.__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from cancernet.data.datamodule import PADDING, BatchSampler, IDCDataModule, Patches
+from cancernet.errors import InputError
+
+
+@pytest.fixture
+def data(store):
+    module = IDCDataModule(str(store.path), batch_size=16)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def rows_of(sampler: BatchSampler) -> list[int]:
+    return [int(row) for batch in sampler for row in batch]
+
+
+def test_a_batch_holds_what_the_store_holds(store):
+    rows = np.array([5, 0, 17])
+    batch = Patches(store, with_images=True, seed=0)[rows]
+    assert batch["image"].dtype == torch.uint8
+    assert batch["image"].shape == (3, 3, 50, 50)
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(batch["image"].permute(0, 2, 3, 1).numpy(), store.images[rows])
+    for column in ("label", "x", "y"):
+        np.testing.assert_array_equal(batch[column].numpy(), store.index[column].to_numpy()[rows])
+    assert batch["index"].tolist() == [5, 0, 17]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33])
+def test_evaluation_meets_every_patch_once_whatever_the_number_of_processes(count, world_size):
+    rows = np.arange(100, 100 + count)
+    samplers = [BatchSampler(rows, 8, False, 0, rank, world_size) for rank in range(world_size)]
+    met = [row for sampler in samplers for row in rows_of(sampler) if row != PADDING]
+    assert sorted(met) == rows.tolist()
+    assert len({len(list(sampler)) for sampler in samplers}) == 1
+    assert all(len(list(sampler)) == len(sampler) for sampler in samplers)
+
+
+def test_training_meets_every_patch_in_an_order_of_the_seed_and_the_epoch():
+    rows = np.arange(50)
+    sampler = BatchSampler(rows, 8, True, 3, 0, 1)
+    first = rows_of(sampler)
+    assert sorted(first) == rows.tolist()
+    assert first == rows_of(BatchSampler(rows, 8, True, 3, 0, 1))
+    sampler.set_epoch(1)
+    assert rows_of(sampler) != first
+    shares = [rows_of(BatchSampler(rows, 8, True, 3, rank, 2)) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == rows.tolist()
+    assert rows_of(BatchSampler(rows, 8, True, 4, 0, 1)) != first
+
+
+def test_more_processes_than_patches_still_share_equally():
+    shares = [rows_of(BatchSampler(np.arange(2), 8, True, 0, rank, 5)) for rank in range(5)]
+    assert {len(share) for share in shares} == {1}
+
+
+def test_resident_and_streamed_batches_are_equal(data):
+    streamed = next(iter(data.train_dataloader()))
+    data.device_resident = "always"
+    resident = next(iter(data.train_dataloader()))
+    assert "image" not in resident
+    assert torch.equal(streamed["index"], resident["index"])
+    data.device_resident = "never"
+    images = [data.on_after_batch_transfer(batch, 0)["image"] for batch in (streamed, resident)]
+    assert torch.equal(*images)
+    assert images[0].dtype == torch.float32
+    assert images[0].is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(
+        images[0].permute(0, 2, 3, 1).numpy() * 255, data.store.images[streamed["index"].numpy()], atol=1e-4
+    )
+
+
+def test_all_parts_together_are_the_data(data):
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    met = torch.cat([batch["index"] for loader in loaders for batch in loader])
+    assert sorted(met.tolist()) == list(range(len(data.store)))
+    assert len(torch.cat([batch["index"] for batch in data.predict_dataloader()])) == len(data.store)
+
+
+def test_training_counts_are_those_of_the_training_part(data):
+    labels = data.store.index["label"].to_numpy()[data.split.rows("train")]
+    assert data.training_counts == ((labels == 0).sum(), (labels == 1).sum())
+
+
+def test_split_by_patch_warns_that_it_leaks(store):
+    module = IDCDataModule(str(store.path), split="patch")
+    with pytest.warns(UserWarning, match="split is by patch"):
+        module.setup("fit")
+
+
+def test_bad_batch_size_is_refused():
+    with pytest.raises(InputError, match="data.batch_size: expected 1 or more, got 0"):
+        IDCDataModule(batch_size=0)
+
+
+@pytest.mark.parametrize(("stage", "split", "seed"), [("test", "case", 1), ("test", "patch", 0), ("fit", "case", 1)])
+def test_checkpoint_state_refuses_what_the_model_has_seen(data, stage, split, seed):
+    other = IDCDataModule(data.root, split=split, seed=seed)
+    other.setup({"fit": TrainerFn.FITTING, "test": TrainerFn.TESTING}[stage])
+    with pytest.raises(InputError, match="this model"):
+        other.load_state_dict(data.state_dict())
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_checkpoint_state_accepts_its_own_split(data, stage):
+    again = IDCDataModule(data.root)
+    again.setup(stage)
+    again.load_state_dict(data.state_dict())

@@ -1,0 +1,134 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cancernet.errors import InputError
+from cancernet.training.optimization import build_optimizer, build_schedule
+from cancernet.training.task import ClassificationTask
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ClassificationTask()
+
+
+def draw_scores(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(count, 2, generator=random), torch.randint(0, 2, (count,), generator=random)
+
+
+def test_loss_of_two_units_is_the_cross_entropy_of_their_softmax(task):
+    logits, label = draw_scores()
+    ours = task.loss(logits[:, 1] - logits[:, 0], label, training=False)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, label))
+
+
+def test_weighted_loss_is_keras_own(task):
+    logits, label = draw_scores()
+    weights = (1.0, 2.52)
+    task._class_weight = torch.tensor(weights)
+    ours = task.loss(logits[:, 1] - logits[:, 0], label, training=True)
+    probability = torch.softmax(logits, dim=1)
+    target = F.one_hot(label, 2).float()
+    per_patch = keras.losses.BinaryCrossentropy(reduction="sum_over_batch_size")
+    sample_weight = torch.tensor(weights)[label]
+    assert float(ours) == pytest.approx(float(per_patch(target, probability, sample_weight=sample_weight)), rel=1e-5)
+    # torch divides by the sum of the weights instead: not what the recipe trained with.
+    assert float(ours) != pytest.approx(float(F.cross_entropy(logits, label, torch.tensor(weights))), rel=0.05)
+    unweighted = task.loss(logits[:, 1] - logits[:, 0], label, training=False)
+    torch.testing.assert_close(unweighted, F.cross_entropy(logits, label))
+    task._class_weight = torch.ones(2)
+
+
+def test_smoothed_loss_is_torch_own(task):
+    logits, label = draw_scores()
+    task.label_smoothing = 0.1
+    ours = task.loss(logits[:, 1] - logits[:, 0], label, training=True)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, label, label_smoothing=0.1))
+    unsmoothed = task.loss(logits[:, 1] - logits[:, 0], label, training=False)
+    torch.testing.assert_close(unsmoothed, F.cross_entropy(logits, label))
+    task.label_smoothing = 0.0
+
+
+def test_one_logit_and_two_units_both_give_one_logit():
+    image = torch.rand(4, 3, 50, 50)
+    for classes in (1, 2):
+        assert ClassificationTask(classes=classes)(image).shape == (4,)
+
+
+def test_patches_of_another_size_are_resized():
+    task = ClassificationTask(image_size=48)
+    assert task(torch.rand(2, 3, 50, 50)).shape == (2,)
+
+
+def test_a_size_the_network_cannot_take_is_refused():
+    with pytest.raises(InputError, match="4"):
+        ClassificationTask(image_size=4)
+
+
+def adagrad_2019(gradients: np.ndarray, start: np.ndarray, rate: float, decay: float) -> np.ndarray:
+    """Keras 2.2.4's rule, written out in float64."""
+    weight, squares = start.astype(np.float64), np.zeros_like(start, dtype=np.float64)
+    for step, gradient in enumerate(gradients):
+        squares += gradient**2
+        weight = weight - rate / (1 + decay * step) * gradient / (np.sqrt(squares) + 1e-7)
+    return weight
+
+
+def test_adagrad_follows_the_rule_of_2019():
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(200, 3, 5)).astype(np.float32)
+    layer = torch.nn.Linear(5, 3, bias=False)
+    start = layer.weight.detach().numpy().copy()
+    optimizer = build_optimizer(layer, "adagrad", 0.01, 0.0, 0.9, 2.5e-4, 0.0)
+    schedule = build_schedule(optimizer, "constant", 0.0, 200)
+    for gradient in gradients:
+        layer.weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        schedule.step()
+    expected = adagrad_2019(gradients, start, 0.01, 2.5e-4)
+    np.testing.assert_allclose(layer.weight.detach().numpy(), expected, atol=2e-6)
+
+
+def test_decay_never_becomes_weight_decay():
+    layer = torch.nn.Linear(5, 3)
+    optimizer = build_optimizer(layer, "adagrad", 0.01, 0.5, 0.9, 2.5e-4, 0.1)
+    assert optimizer.defaults["weight_decay"] == 0
+    assert optimizer.defaults["lr_decay"] == 2.5e-4
+    assert optimizer.defaults["initial_accumulator_value"] == 0.1
+
+
+def test_weight_decay_spares_biases_and_batch_norm(task):
+    optimizer = build_optimizer(task.network, "adamw", 1e-3, 0.05, 0.9, 0.0, 0.0)
+    decayed, spared = optimizer.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0)
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 1_233_533
+
+
+def test_schedule_rises_and_falls_to_zero():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = build_schedule(optimizer, "cosine", 0.25, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(2 / 25)
+    assert max(rates) == rates[25] == 2.0
+    assert rates[-1] == pytest.approx(1 - math.cos(math.pi / 75), abs=1e-6)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"learning_rate": 0.0}, "learning_rate"), ({"warmup": 1.0}, "warmup")]
+)
+def test_bad_settings_are_named(settings, words):
+    task = ClassificationTask(**settings)
+    with pytest.raises(InputError, match=words):
+        optimizer = build_optimizer(task.network, **task.optimizer)
+        build_schedule(optimizer, task.schedule, task.warmup, 10)
