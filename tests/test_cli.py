@@ -17,7 +17,7 @@ from cancernet import __version__
 from cancernet.cli import LIGHTNING_COMMANDS, OWN_COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
-METRICS = ["auroc", "average_precision", "accuracy", "balanced_accuracy", "precision", "sensitivity", "specificity", "npv", "f1", "mcc", "loss"]
+METRICS = "auroc average_precision accuracy balanced_accuracy precision sensitivity specificity npv f1 mcc loss".split()
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ class IDCDataModule(LightningDataModule):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The data and the split in a few words: `name`, `fingerprint`, `synthetic`, `split`, `seed`, `folds`, `fold`."""
+        """The data and the split: `name`, `fingerprint`, `synthetic`, `split`, `seed`, `folds`, `fold`."""
         source = self.store.manifest["source"]
         return {
             "name": self.store.name,

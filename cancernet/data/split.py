@@ -115,7 +115,7 @@ def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: 
     Returns:
         (N,) object array of part names.
     """
-    prevalence = index.groupby("case", sort=True)["label"].mean().to_dict()
+    prevalence = {str(case): float(mean) for case, mean in index.groupby("case", sort=True)["label"].mean().items()}
     if len(prevalence) < 3:
         raise InputError(
             f"data.split: 3 cases or more are needed to split by case, found {len(prevalence)}; add cases, or use "

@@ -108,7 +108,7 @@ class TensorBoardFigures(Callback):
         if board is None or values is None:
             return
         start = self._clock()
-        for name, figure in _validation_figures(values, _data(trainer).store.synthetic).items():
+        for name, figure in draw_validation(values, _data(trainer).store.synthetic).items():
             board.add_figure(f"val/{name}", figure, trainer.global_step)
         self._cost = self._clock() - start
         self._spent += self._cost
@@ -121,7 +121,7 @@ class TensorBoardFigures(Callback):
         return trainer.logger.experiment
 
 
-def _validation_figures(values: dict[str, Any], synthetic: bool) -> dict[str, Figure]:
+def draw_validation(values: dict[str, Any], synthetic: bool) -> dict[str, Figure]:
     """Draw what the collection of metrics computed."""
     matrix = values["confusion_matrix"].cpu().numpy()
     false_positive_rate, sensitivity, threshold = (curve.cpu().numpy() for curve in values["roc"])

@@ -18,6 +18,9 @@ from cancernet.model.execution import build_network
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
 
+LOSS_EVERY = 10
+"""The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
+
 ClassWeights = Literal["none", "balanced"] | tuple[float, float]
 
 
@@ -122,7 +125,7 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch."""
         loss = self._judge(batch, self(batch["image"]), "train")
-        if batch_idx % self.trainer.log_every_n_steps == 0:
+        if batch_idx % LOSS_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
         return loss
 
@@ -149,7 +152,7 @@ class ClassificationTask(LightningModule):
             logit, label = logit[present], label[present]
         loss = self.loss(logit, label, training=stage == "train")
         if len(label):
-            self._metrics_of(stage).update(_probability(logit.detach()), label)
+            self._metrics_of(stage).update(probability_of(logit.detach()), label)
             self._loss_of(stage).update(loss.detach(), len(label))
         return loss
 
@@ -245,7 +248,7 @@ class ClassificationTask(LightningModule):
                 )
 
 
-def _probability(logit: Tensor) -> Tensor:
+def probability_of(logit: Tensor) -> Tensor:
     """Return the probability of IDC in single precision, rounded once: exactly what the files of predictions hold.
 
     The sigmoid in single precision ties logits that the files keep apart, which moves the AUROC of a model whose

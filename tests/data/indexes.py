@@ -15,7 +15,8 @@ def draw_index(cases: list[str], patches: int = 20, seed: int = 0, blanks: int =
         image = random.integers(1, 2**63, patches, dtype=np.uint64)
         image[:blanks] = 7
         path = [f"{case}/{k}/{case}_idx5_x{at}_y1_class{k}.png" for at, k in zip(x, label, strict=True)]
-        frames.append(pd.DataFrame({"path": path, "case": case, "label": label, "x": x, "y": np.int32(1), "hash": image}))
+        columns = {"path": path, "case": case, "label": label, "x": x, "y": np.int32(1), "hash": image}
+        frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -143,7 +143,7 @@ def test_a_zip_in_the_long_format_and_behind_a_stub_is_read(tmp_path):
     path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())
     listing = list_archive(path)
     assert listing.path == plain.path
-    assert (listing.place["size"] == plain.place["size"]).all()  # type: ignore[call-overload]
+    assert (listing.place["size"] == plain.place["size"]).all()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
