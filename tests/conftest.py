@@ -6,6 +6,8 @@ from pathlib import Path
 # Before anything imports keras: the suite runs in one process, on the torch backend.
 os.environ["KERAS_BACKEND"] = "torch"
 
+# Lightning's logger keeps the standard error it meets when imported, which must not be a single test's.
+import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
 from PIL import Image

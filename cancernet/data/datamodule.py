@@ -160,9 +160,13 @@ class IDCDataModule(LightningDataModule):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a checkpoint keeps so that `test` finds the same data again."""
-        names = ("root", "seed", "folds", "fold", "batch_size", "augmentation")
-        return {"split": self.protocol, **{name: getattr(self, name) for name in names}}
+        """What a checkpoint keeps so that `test` finds the same data again, from whatever folder it is called."""
+        names = ("seed", "folds", "fold", "batch_size", "augmentation")
+        files = {"root": self.root, "split": self.protocol}
+        return {
+            **{name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in files.items()},
+            **{name: getattr(self, name) for name in names},
+        }
 
     @property
     def description(self) -> dict[str, Any]:
@@ -228,6 +232,11 @@ class IDCDataModule(LightningDataModule):
                 or chose its epoch.
         """
         earlier = Exposure.from_state(state_dict["exposure"])
+        if not earlier.known and self._stage != "predict":
+            rank_zero_warn(
+                "This model's weights came from elsewhere: nobody knows which cases trained them, so nothing here can "
+                "tell whether it is judged on cases it has seen. Its figures are worth what is known of its origin."
+            )
         # Validation cases choose the epoch by being validated on, so `validate` and a resumed fit may meet them.
         checks: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "fit": [("validation", ("train",)), ("test", SEEN)],

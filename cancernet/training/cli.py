@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
@@ -137,19 +138,23 @@ def run(command: str, arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if command != "fit":
             arguments = [*_recorded_arguments(arguments, Path(folder)), *arguments]
-        CancerNetCLI(
-            ClassificationTask,
-            IDCDataModule,
-            args=[command, *arguments],
-            save_config_callback=RunRecord,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            # No dry run of validation: its handful of patches would be of one class. Loss is shown every tenth batch.
-            trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "max_epochs": 40},
-            parser_class=OneLineParser,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        try:
+            CancerNetCLI(
+                ClassificationTask,
+                IDCDataModule,
+                args=[command, *arguments],
+                save_config_callback=RunRecord,
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=0,
+                # No dry run of validation: its handful of patches would be of one class. Loss is shown every tenth batch.
+                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "max_epochs": 40},
+                parser_class=OneLineParser,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except MisconfigurationException as error:
+            # What Lightning finds wrong with the trainer's options is the user's to mend, not a fault to trace.
+            raise InputError(" ".join(str(error).split())) from error
 
 
 def _recorded_arguments(arguments: list[str], folder: Path) -> list[str]:

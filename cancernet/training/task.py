@@ -1,13 +1,11 @@
 """The LightningModule: one step for all stages, over a Keras network that runs as fused torch calls."""
 
-import shutil
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
@@ -15,6 +13,8 @@ from torchmetrics import MeanMetric, MetricCollection
 from cancernet import __version__
 from cancernet.errors import InputError
 from cancernet.model.execution import build_network
+from cancernet.training.acceleration import compile_network, keep_freed_memory
+from cancernet.training.conversion import start_from
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
 
@@ -44,7 +44,9 @@ class ClassificationTask(LightningModule):
         class_weights: `none`, `balanced` (largest class count / class count, as in 2019) or two numbers, benign first;
             in the training loss only.
         label_smoothing: Share of the label, 0 to 1, spread evenly over both classes; in the training loss only.
-        compile: Run the network through torch.compile; the first batches then take a minute longer.
+        compile: Run the network through torch.compile; the first batches then take a minute longer. `reduce-overhead`
+            also replays CUDA graphs, on a GPU.
+        weights: Start from these instead of random ones: a file that Keras or tf.keras saved, or a checkpoint of ours.
     """
 
     def __init__(
@@ -63,12 +65,15 @@ class ClassificationTask(LightningModule):
         warmup: float = 0.0,
         class_weights: ClassWeights = "none",
         label_smoothing: float = 0.0,
-        compile: bool = False,
+        compile: bool | Literal["reduce-overhead"] = False,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.description = {"network": network, "classes": classes, "image_size": image_size}
         self.image_size = image_size
         self.network = build_network(width=image_size, height=image_size, classes=classes)
+        # What the weights have seen, the data module has to know before it lets anything judge them.
+        self._earlier = None if weights is None else start_from(self.network, weights, self.description)
         for layer in self.network.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.momentum = 1 - batch_norm_momentum
@@ -106,7 +111,8 @@ class ClassificationTask(LightningModule):
         if image.shape[-1] != self.image_size:
             image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
         logits = self.network(image).float()
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        # The copy: a replayed CUDA graph writes its next output over this one.
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
 
     def loss(self, logit: Tensor, label: Tensor, training: bool) -> Tensor:
         """Return the cross-entropy, a scalar.
@@ -208,26 +214,32 @@ class ClassificationTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Fix the class weights and refuse what would silently do nothing."""
+        """Fix the class weights, which may depend on the training part."""
         weights = self.class_weights
         if weights == "balanced":
             benign, idc = self.trainer.datamodule.training_counts  # type: ignore[attr-defined]
             weights = (max(benign, idc) / benign, max(benign, idc) / idc)
         self._class_weight = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=self.device)
-        synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.modules())
-        if synchronised and self.device.type == "cpu" and self.trainer.world_size > 1:
+
+    def setup(self, stage: str) -> None:
+        """Prepare memory and, where asked and possible, compiled code.
+
+        Raises:
+            InputError: Batch norm is to be synchronised on the CPU, which torch cannot do.
+        """
+        if stage == "fit" and self._earlier is not None:
+            self.trainer.datamodule.load_state_dict(self._earlier)  # type: ignore[attr-defined]
+        device = self.trainer.strategy.root_device
+        on_cpu = device.type == "cpu"
+        # Lightning has no public word for it, and DDP would refuse with a traceback right after this hook.
+        if on_cpu and stage == "fit" and getattr(self.trainer.strategy, "_layer_sync", None) is not None:
             raise InputError(
                 "trainer.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on the CPU"
             )
-
-    def setup(self, stage: str) -> None:
-        """Compile the network where asked and possible."""
-        if not self.compile_network:
-            return
-        if self.trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            rank_zero_warn("model.compile: no C++ compiler found, so the network runs uncompiled")
-            return
-        self.network.compile(fullgraph=True)
+        if on_cpu:
+            keep_freed_memory()
+        if self.compile_network:
+            compile_network(self.network, device, None if self.compile_network is True else self.compile_network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the network is, so that a checkpoint of another one is told apart."""
