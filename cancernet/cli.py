@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
+from typing import get_args, get_origin
 
 from cancernet import __version__
 from cancernet.errors import InputError
@@ -26,7 +28,20 @@ OWN_COMMANDS = {
         "cancernet.training.calibration:calibrate",
         "choose threshold and temperature of a checkpoint on its validation part; `fit` does so at its end",
     ),
+    "convert": (
+        "cancernet.training.conversion:convert",
+        "make a checkpoint of a CancerNet that Keras or tf.keras saved",
+    ),
+    "export": (
+        "cancernet.exporting.export:export",
+        "write a checkpoint's model for Keras, ONNX or torch, checked there",
+    ),
     "synthesize": ("cancernet.data.synthetic:synthesize", "draw a synthetic archive in the layout of the real one"),
+    "report": (
+        "cancernet.evaluation.report:report",
+        "build the page of a tested run again, or pool folds into one page",
+    ),
+    "compare": ("cancernet.evaluation.comparison:compare", "put runs on the same test patches side by side"),
 }
 """Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""
 
@@ -94,6 +109,7 @@ def _run_lightning(command: str, rest: list[str]) -> int:
 
 
 def _run_function(command: str, rest: list[str]) -> int:
+    from docstring_parser import parse as parse_docstring
     from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):
@@ -104,7 +120,24 @@ def _run_function(command: str, rest: list[str]) -> int:
     module, name = target.split(":")
     function: Callable[..., object] = getattr(import_module(module), name)
     parser = Parser(prog=f"cancernet {command}", description=summary)
-    parser.add_function_arguments(function, as_positional=True)
+    # A list without a default is what stands on the command line one after another, as files do.
+    several = {
+        name: get_args(parameter.annotation)[0]
+        for name, parameter in signature(function).parameters.items()
+        if get_origin(parameter.annotation) is list and parameter.default is parameter.empty
+    }
+    described = {entry.arg_name: entry.description for entry in parse_docstring(function.__doc__ or "").params}
+    for name, kind in several.items():
+        parser.add_argument(name, nargs="+", type=kind, metavar=name.upper(), help=described.get(name))
+    parser.add_function_arguments(function, as_positional=True, skip=set(several))
+
+    # A switch may stand alone on the command line: --name means --name true.
+    switches = {f"--{name}" for name, given in signature(function).parameters.items() if given.annotation is bool}
+    following = [*rest[1:], "--"]
+    rest = [
+        f"{word}=true" if word in switches and after.startswith("-") else word
+        for word, after in zip(rest, following, strict=True)
+    ]
 
     def call() -> None:
         function(**parser.instantiate_classes(parser.parse_args(rest)).as_dict())

@@ -1,6 +1,7 @@
 """What a model has seen: the part of a checkpoint that keeps it from being judged on its own training data."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,14 @@ class Exposure:
         cases: Part -> sorted case ids.
         patches: Part -> sorted int64 hashes of the patches' keys (case and position).
         images: Part -> sorted int64 image hashes, which tell a patch whatever its file and case are called.
+        known: Whether that is all of it. Of weights that came from elsewhere nobody knows what trained them.
     """
 
     unit: str
     cases: dict[str, list[str]]
     patches: dict[str, np.ndarray]
     images: dict[str, np.ndarray]
+    known: bool = True
 
     @classmethod
     def of(cls, split: Split, index: pd.DataFrame) -> "Exposure":
@@ -46,10 +49,17 @@ class Exposure:
             images={part: np.unique(images[rows[part]]) for part in SEEN},
         )
 
+    @classmethod
+    def unknown(cls) -> "Exposure":
+        """Return that of a model from elsewhere: no case of which it is known that the model has seen it."""
+        nothing = {part: np.empty(0, dtype=np.int64) for part in SEEN}
+        return cls("case", {part: [] for part in SEEN}, nothing, dict(nothing), known=False)
+
     def state(self) -> dict[str, Any]:
         """Return it as plain lists and tensors, which a checkpoint holds without pickled classes."""
         return {
             "unit": self.unit,
+            "known": self.known,
             "cases": self.cases,
             "patches": {part: torch.from_numpy(values) for part, values in self.patches.items()},
             "images": {part: torch.from_numpy(values) for part, values in self.images.items()},
@@ -63,6 +73,7 @@ class Exposure:
             cases={part: list(values) for part, values in state["cases"].items()},
             patches={part: values.numpy() for part, values in state["patches"].items()},
             images={part: values.numpy() for part, values in state["images"].items()},
+            known=state.get("known", True),
         )
 
     def join(self, other: "Exposure") -> "Exposure":
@@ -72,6 +83,7 @@ class Exposure:
             cases={part: sorted({*self.cases[part], *other.cases[part]}) for part in SEEN},
             patches={part: np.union1d(self.patches[part], other.patches[part]) for part in SEEN},
             images={part: np.union1d(self.images[part], other.images[part]) for part in SEEN},
+            known=self.known and other.known,
         )
 
     def overlap(self, index: pd.DataFrame, rows: np.ndarray) -> dict[str, int]:
@@ -86,7 +98,7 @@ class Exposure:
             cases do stand on both sides).
         """
         judged = index.iloc[rows]
-        sides = {
+        sides: dict[str, tuple[Mapping[str, Any], np.ndarray]] = {
             "cases": (self.cases, judged["case"].to_numpy(dtype=object)),
             "patches": (self.patches, _hash_keys(judged)),
             "images": (self.images, _as_int64(judged["hash"].to_numpy())),

@@ -84,6 +84,22 @@ def _reuse(source: Path, output: Path) -> PatchStore | None:
 def _fill(partial: Path, listing: Listing, name: str, workers: int, progress: bool) -> None:
     """Write the three files of the store, the manifest last, each on the disk before the next."""
     columns, checksum = decode_listing(listing, partial / IMAGES, workers, progress)
+    seal_store(partial, listing, columns, checksum, name)
+
+
+def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str, name: str) -> None:
+    """Write what makes a folder with a pixel file a store: the index and, last, the manifest.
+
+    Args:
+        partial: The folder; the pixel file in it has one row for each readable one of the listing.
+        listing: The patches, in order.
+        columns: What decoding found.
+        checksum: Of the pixel file.
+        name: Of the source.
+
+    Raises:
+        InputError: Not one row was readable.
+    """
     _sync(partial / IMAGES)
     keep = np.ones(len(listing), bool)
     keep[list(columns.reasons)] = False
@@ -95,7 +111,7 @@ def _fill(partial: Path, listing: Listing, name: str, workers: int, progress: bo
     manifest = _describe(listing, columns, keep, name)
     manifest["checksum"] = {IMAGES: checksum, INDEX: file_checksum(partial / INDEX)}
     manifest["bytes"] = {file: (partial / file).stat().st_size for file in (IMAGES, INDEX)}
-    (partial / _OWNER).unlink()
+    (partial / _OWNER).unlink(missing_ok=True)
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     _sync(partial / MANIFEST)
     _sync(partial)

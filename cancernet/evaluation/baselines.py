@@ -85,8 +85,8 @@ def score_baselines(
 def colour_histograms(gather: Gather, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Square root of the share of each of the `BINS` ** 3 colours in each patch: (len(rows), 64), rows of norm 1."""
     features = np.empty((len(rows), BINS**3), dtype=np.float32)
-    # The bar shows where the work takes more than a second.
-    with tqdm(total=len(rows), desc="colour histograms", unit="patch", delay=1, leave=False) as bar:
+    # The bar shows on a terminal, where the work takes more than a second.
+    with tqdm(total=len(rows), desc="colour histograms", unit="patch", delay=1, leave=False, disable=None) as bar:
         for start in range(0, len(rows), PATCHES_AT_ONCE):
             chunk = rows[start : start + PATCHES_AT_ONCE]
             features[start : start + len(chunk)] = _histograms(gather(chunk))

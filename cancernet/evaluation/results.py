@@ -123,7 +123,7 @@ def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
     def write(path: Path) -> None:
         # An open file: given a path, NumPy appends its own ending to the name.
         with path.open("wb") as file:
-            np.savez_compressed(file, **pictures)
+            np.savez_compressed(file, allow_pickle=False, **pictures)
 
     _replace(folder / "pictures.npz", write)
 

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cancernet.model.backend import require_torch_backend
-from cancernet.model.convolution import Convolution, global_pooling, pooling
+from cancernet.model.convolution import Convolution
+from cancernet.model.dropout import Dropout
 from cancernet.model.normalization import BatchNorm
 from cancernet.model.placement import Function, Placement, activation_name, activation_of, unsupported
+from cancernet.model.pooling import global_pooling, pooling
 
 require_torch_backend()
 
@@ -112,7 +114,7 @@ def _zero_padding(layer: keras.layers.Layer, place: Placement) -> nn.Module:
 def _dropout(layer: keras.layers.Layer, place: Placement) -> nn.Module:
     if getattr(layer, "noise_shape", None) is not None:
         raise unsupported(layer, "noise_shape")
-    return nn.Dropout(layer.rate)
+    return Dropout(layer.rate)
 
 
 def _rescaling(layer: keras.layers.Layer, place: Placement) -> nn.Module:

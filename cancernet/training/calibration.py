@@ -108,7 +108,7 @@ def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray
     task.eval().to(device)
     logits = []
     with torch.inference_mode():
-        for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False):
+        for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False, disable=None):
             there: dict[str, Any] = {
                 name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
             }

@@ -36,7 +36,7 @@ GRID_PATCHES = 32
 
 
 def _data(trainer: Trainer) -> IDCDataModule:
-    return trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+    return trainer.datamodule  # type: ignore[attr-defined]
 
 
 class RunRecord(SaveConfigCallback):
@@ -165,46 +165,47 @@ class ResultFiles(Callback):
         self._started = time.monotonic()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write predictions, pictures, metrics, confusion matrix and report."""
+        """Write predictions, pictures, metrics, confusion matrix, report and model card."""
         if not trainer.is_global_zero:
             return
         data, content = _data(trainer), read_checkpoint(self.checkpoint)
         calibration = recorded_calibration(content)
         threshold = 0.5 if calibration is None else calibration["threshold"]
-        table = self._write_predictions(data, pl_module, content, "test")
+        table = self._tabulate(data, pl_module, content, "test")
         checkpoint = (Path(self.checkpoint).name, content)
         self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)  # type: ignore[arg-type]
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
+        # Nothing is written before all is computed: what cannot be judged leaves the files of the last test in place.
+        write_predictions(self.folder, table)
         write_pictures(self.folder, choose_pictures(table, data.store.gather, rows, threshold))
         write_metrics(self.folder, self.metrics)
         write_confusion_matrix(self.folder, self.metrics)
-        _write_report(self.folder)
+        _write_pages(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the predictions."""
         if trainer.is_global_zero:
-            self._write_predictions(_data(trainer), pl_module, read_checkpoint(self.checkpoint), "predict")
+            table = self._tabulate(_data(trainer), pl_module, read_checkpoint(self.checkpoint), "predict")
+            write_predictions(self.folder, table)
 
     def print(self) -> None:
         """Print the metrics of a test."""
         if self.metrics is not None:
             print_metrics(self.metrics)
 
-    def _write_predictions(self, data: IDCDataModule, task: Any, content: dict[str, Any], verb: str) -> pd.DataFrame:
+    def _tabulate(self, data: IDCDataModule, task: Any, content: dict[str, Any], verb: str) -> pd.DataFrame:
         trained_on = data_state(content).get("description", {})
         self.folder = output_folder(self.checkpoint, trained_on, data.description, verb)
         rows, logit = task.predictions
         calibration = recorded_calibration(content)
         temperature = None if calibration is None else calibration["temperature"]
-        table = predictions_table(data.store.index, data.split.part, rows, logit, temperature)
-        write_predictions(self.folder, table)
-        return table
+        return predictions_table(data.store.index, data.split.part, rows, logit, temperature)
 
 
-def _write_report(folder: Path) -> None:
-    # Its templates are no business of a fit.
-    try:
-        from cancernet.evaluation.report import write_report
-    except ImportError:  # TEMPORARY until the report exists
-        return
+def _write_pages(folder: Path) -> None:
+    # Their templates are no business of a fit.
+    from cancernet.evaluation.model_card import write_model_card
+    from cancernet.evaluation.report import write_report
+
     write_report(folder)
+    write_model_card(folder)

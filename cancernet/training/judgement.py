@@ -66,6 +66,7 @@ def collect_metrics(
         "version": __version__,
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),
+        "exposure_known": data.earlier is None or data.earlier.known,
         "leak_proof": prove_disjoint(data, rows),
         "environment": describe_environment(trainer, started),
     }
@@ -76,7 +77,12 @@ def _headline(task: ClassificationTask) -> dict[str, Any]:
     matrix = values["confusion_matrix"].tolist()
     # torchmetrics has a number for everything; what is 0/0 is said to be undefined.
     defined = rates_of(matrix)
-    scores = {name: float(value) for name, value in values.items() if name not in CURVES}
+    # In single precision an average precision of 1 may come out as 1.0000001; a loss has no upper end.
+    scores = {
+        name: float(value if name == "loss" else value.clamp(max=1))
+        for name, value in values.items()
+        if name not in CURVES
+    }
     patches = sum(map(sum, matrix))
     return {
         **{name: defined[name] if math.isnan(defined.get(name, 0.0)) else value for name, value in scores.items()},

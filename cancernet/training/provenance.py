@@ -64,14 +64,18 @@ def describe_data_flow(data: IDCDataModule) -> dict[str, Any]:
     }
 
 
-def prove_disjoint(data: IDCDataModule, judged: np.ndarray) -> dict[str, Any]:
+def prove_disjoint(data: IDCDataModule, judged: np.ndarray) -> dict[str, Any] | None:
     """Count what stands in two of training, validation and the judged patches, as the model has seen the first two.
+
+    There is no proof, None, for a model of which nobody knows what it has seen.
 
     Args:
         data: Set up, with the checkpoint's exposure loaded.
         judged: (M,) store rows.
     """
     seen = data.exposure if data.earlier is None else data.earlier
+    if not seen.known:
+        return None
     overlap = seen.overlap(data.store.index, judged)
     return {
         "unit": seen.unit,

@@ -105,7 +105,7 @@ def test_rates_at_the_threshold_of_validation_are_scikit_learns():
 
 
 def test_losses_take_the_logit_in_double_precision():
-    scores = Scores(np.array([0, 1, 0, 1]), np.float32([25, 3, -4, 1]), np.array(list("abab")))
+    scores = Scores(np.array([0, 1, 0, 1]), np.array([25, 3, -4, 1], np.float32), np.array(list("abab")))
     found = analyse(scores, draws=5)
     assert found["log_loss"] == pytest.approx(np.mean(np.log1p(np.exp([25.0, -3, -4, -1]))), rel=1e-6)
     assert found["brier"] == pytest.approx(reference.brier_score_loss(scores.label, scores.exact))
@@ -183,9 +183,9 @@ def test_without_calibration_and_baselines_their_entries_are_empty():
 @pytest.mark.parametrize(
     "scores",
     [
-        Scores(np.array([0, 1, 1, 0, 1]), np.float32([0, 1, -1, 2, 0]), np.array(["a"] * 5, dtype=object)),
-        Scores(np.array([0, 0, 0]), np.float32([1, 1, 1]), np.array(["a", "b", "b"], dtype=object)),
-        Scores(np.array([1]), np.float32([50]), np.array(["a"], dtype=object)),
+        Scores(np.array([0, 1, 1, 0, 1]), np.array([0, 1, -1, 2, 0], np.float32), np.array(["a"] * 5, dtype=object)),
+        Scores(np.array([0, 0, 0]), np.array([1, 1, 1], np.float32), np.array(["a", "b", "b"], dtype=object)),
+        Scores(np.array([1]), np.array([50], np.float32), np.array(["a"], dtype=object)),
     ],
     ids=["one case", "one class, all tied", "one patch"],
 )

@@ -1,11 +1,11 @@
 """The page of a judged model: one HTML file that needs no network, built from a run folder without torch."""
 
-import os
 from pathlib import Path
 
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
-from cancernet.evaluation.report.reading import Run, read_run
+from cancernet.evaluation.report.reading import read_run
+from cancernet.evaluation.report.writing import write_text
 
 __all__ = ["report", "write_report"]
 
@@ -13,7 +13,7 @@ FILE = "report.html"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html` into a run folder, from what `test` left there.
+    """Write `report.html` and `model_card.md` into a run folder, from what `test` left there.
 
     Returns:
         The page's path.
@@ -21,8 +21,13 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         InputError: Something in the folder is missing, broken or does not belong to the rest.
     """
+    # Imported here because the card is written in the words of this package, which would then import each other.
+    from cancernet.evaluation.model_card import write_model_card
+
     folder = Path(folder)
-    return _write([read_run(folder)], folder / FILE)
+    page = write_text(folder / FILE, render(subject_of([read_run(folder)])))
+    write_model_card(folder)
+    return page
 
 
 def report(run_dir: list[Path], output: Path | None = None) -> None:
@@ -32,20 +37,8 @@ def report(run_dir: list[Path], output: Path | None = None) -> None:
         run_dir: Run folders that `cancernet test` wrote into; several are the folds of one cross-validation.
         output: Where the page goes; `report.html` in the run folder where not given, for several in the current one.
     """
-    from cancernet.evaluation.model_card import write_model_card
-
-    runs = [read_run(folder) for folder in run_dir]
-    if output is None:
-        output = runs[0].folder / FILE if len(runs) == 1 else Path(FILE)
-    print(_write(runs, Path(output)))
-    if len(runs) == 1:
-        print(write_model_card(runs[0].folder))
-
-
-def _write(runs: list[Run], path: Path) -> Path:
-    page = render(subject_of(runs))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)  # noqa: PTH105
-    return path
+    if len(run_dir) == 1 and output is None:
+        print(write_report(run_dir[0]))
+        return
+    page = render(subject_of([read_run(folder) for folder in run_dir]))
+    print(write_text(Path(FILE) if output is None else output, page))

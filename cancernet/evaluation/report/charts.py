@@ -106,4 +106,4 @@ def draw_differences(rows: Sequence[Mapping[str, Any]]) -> Frame:
     """Frame of a forest plot of differences: symmetric, just wide enough for the widest interval."""
     ends = [abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None]
     reach = max([0.01, *ends]) * 1.1
-    return Frame(width=360, height=max(1, len(rows)) * 24 + 40, left=12, low=-reach, high=reach)
+    return Frame(width=360, height=max(1, len(rows)) * 28 + 20, left=12, bottom=0, low=-reach, high=reach)

@@ -55,7 +55,7 @@ def percent(value: float | None, digits: int = 0) -> str:
         return UNDEFINED
     if digits == 0 and (0 < value < 0.01 or 0.99 < value < 1):
         digits = 1
-    return f"{figure(100 * value, digits)} %"
+    return f"{figure(100 * value, digits)}\u00a0%"
 
 
 def count(number: int, noun: str = "", plural: str | None = None) -> str:

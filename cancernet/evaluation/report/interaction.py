@@ -13,6 +13,9 @@ from cancernet.evaluation.report.formatting import UNDEFINED
 STEPS = 200
 """Stops of the slider from even values, and as many from quantiles of the scores: either alone is coarse somewhere."""
 
+UNMOVED = ("auroc", "brier", "patches", "prevalence")
+"""Columns of the per-case table that no threshold moves."""
+
 
 def payload(
     judged: pd.DataFrame, metrics: Mapping[str, Any], own: Mapping[str, float] | None, histogram: Frame
@@ -35,17 +38,18 @@ def payload(
     calibration = metrics["calibration"]
     return {
         "scores": base64.b64encode(probability[order].astype("<f4").tobytes()).decode("ascii"),
-        "cases": [[benign, idc, None if own is None else own[case]] for case, (benign, idc) in zip(
-            number, counts.tolist(), strict=True)],
-        "fixed": [{"auroc": row["auroc"], "brier": row["brier"], "patches": row["patches"],
-                   "prevalence": row["prevalence"]} for row in metrics["per_case"]],
+        "cases": [
+            [*classes, None if own is None else own[case]]
+            for case, classes in zip(number, counts.tolist(), strict=True)
+        ],
+        "fixed": [{name: row[name] for name in UNMOVED} for row in metrics["per_case"]],
         "stops": stops(probability, stored_thresholds(metrics)),
         "start": start(metrics),
         "temperature": None if calibration is None else calibration["temperature"],
         "undefined": UNDEFINED,
         "plot": SQUARE.plot(),
         "histogram": histogram.plot(),
-    }  # fmt: skip
+    }
 
 
 def start(metrics: Mapping[str, Any]) -> float | str:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from cancernet.evaluation.report.formatting import count, figure, interval, listing, percent, threshold
 
-WIDE, NARROW = 0.10, 0.04
+WIDE, NARROW = 0.10, 0.02
 """Widths of the AUROC's interval: models on this archive differ by 0.01 to 0.05."""
 LOPSIDED = 0.05
 """Difference of sensitivity and specificity worth a sentence."""
@@ -45,9 +45,10 @@ def judged_at(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[st
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
         return metrics, metrics["intervals"]["at_threshold"], "the threshold 0.5"
-    name = "the threshold chosen on validation"
-    if chosen["threshold"] is not None:
-        name += f" ({threshold(chosen['threshold'])})"
+    if chosen["threshold"] is None:
+        name = "each fold's own threshold from validation"
+    else:
+        name = f"the threshold chosen on validation ({threshold(chosen['threshold'])})"
     return chosen, metrics["intervals"]["at_validation_threshold"], name
 
 
@@ -59,6 +60,12 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Statement]:
             "weakness",
             "Patches were split at random, so neighbours of the judged patches trained the model: these figures are "
             "higher than they would be on new cases.",
+        )
+    if not metrics.get("exposure_known", True):
+        yield Statement(
+            "weakness",
+            "The weights came from elsewhere and nobody knows which cases trained them: the judged cases may be among "
+            "them, and these figures too high.",
         )
 
 

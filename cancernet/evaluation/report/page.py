@@ -1,24 +1,17 @@
 """The page itself: what each part shows, gathered for the template."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from cancernet import __version__
 from cancernet.evaluation.report import charts, formatting, maps, tables
 from cancernet.evaluation.report.interaction import payload
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.pooling import Subject
+from cancernet.evaluation.report.writing import fill
 
-TEMPLATES = Path(__file__).parent / "templates"
 FINE_PATCHES = 70_000
 """Patches up to which slides keep 8 pixels a patch; beyond, 4, so that the page stays below 5 MB."""
 MISTAKES = 24
@@ -64,45 +57,18 @@ def render(subject: Subject) -> str:
     )
 
 
-def fill(template: str, **context: Any) -> str:
-    """Fill a template; every string of the context is escaped, and the page may load nothing and run one script."""
-    script, style = _source("script.js"), _source("style.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shared = {"script": Markup(script), "style": Markup(style), "script_hash": digest, "version": __version__}
-    return _environment().get_template(template).render(**shared, **context)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("figure", "signed", "interval", "percent", "count", "threshold"):
-        environment.filters[name] = getattr(formatting, name)
-    environment.globals["names"] = formatting.NAMES
-    return environment
-
-
-def _source(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
 def _spread(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
-    frame = charts.Frame(width=660, height=150, left=130, right=14, top=8, bottom=30)
+    frame = charts.Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
     strips = []
     for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
         dots = []
         for number, row in enumerate(metrics["per_case"]):
-            height = 20 + 37 * line + (number * 7 % 11 - 5) * 2.2
+            height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
             value = row[name]
-            dots.append({"number": number, "case": str(row["case"]), "y": height, "x": frame.x(value or 0.0),
-                         "hidden": value is None})  # fmt: skip
-        strips.append({"key": name, "y": 20 + 37 * line, "dots": dots})
+            place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
+            dots.append({"number": number, "case": str(row["case"]), **place})
+        strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
     return [{"frame": frame, "strips": strips}]
 
 
@@ -110,13 +76,16 @@ def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
     """Maps of each case of a part: the judged ones in the order of the per-case table, others by size."""
     table = subject.predictions[subject.predictions["split"] == split]
     rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
-    groups = dict(iter(table.groupby("case", sort=False)))
+    groups = {str(name): group for name, group in table.groupby("case", sort=False)}
     names = (
         [name for name in rows if name in groups]
         if split == "test"
         else sorted(groups, key=lambda name: (-len(groups[name]), name))
     )
-    reduction = 1 if len(subject.predictions) <= FINE_PATCHES else 2
+    fine = (
+        len(subject.predictions) <= FINE_PATCHES or subject.pictures is None or subject.pictures.thumbnail.shape[1] % 2
+    )
+    reduction = 1 if fine else 2
     thresholds = subject.own or {}
     common = judged_at(subject.metrics)[0]["threshold"]
     shown = []
@@ -130,7 +99,7 @@ def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
 def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction: int) -> dict[str, Any]:
     label, probability = group["label"].to_numpy(), group["probability"].to_numpy()
     grid = maps.lay_out(group["x"].to_numpy(), group["y"].to_numpy())
-    facts = {"patches": len(group), "idc": int(label.sum()), "threshold": threshold, "grid": grid}
+    facts: dict[str, Any] = {"patches": len(group), "idc": int(label.sum()), "threshold": threshold, "grid": grid}
     if grid is None:
         known = bool(((group["x"] >= 0) & (group["y"] >= 0)).any())
         return facts | {"reason": "too far apart to be those of a slide" if known else "unknown"}

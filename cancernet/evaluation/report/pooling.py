@@ -55,9 +55,7 @@ def subject_of(runs: Sequence[Run]) -> Subject:
     if len(runs) > 1:
         return pool(runs)
     run = runs[0]
-    chosen = run.metrics["at_validation_threshold"]
-    own = None if chosen is None else {str(row["case"]): chosen["threshold"] for row in run.metrics["per_case"]}
-    return Subject(run.name, run.metrics, run.predictions, run.pictures, own, (run,))
+    return Subject(run.name, run.metrics, run.predictions, run.pictures, _own_thresholds(runs), (run,))
 
 
 def pool(runs: Sequence[Run]) -> Subject:
@@ -70,20 +68,21 @@ def pool(runs: Sequence[Run]) -> Subject:
     keep = (predictions["split"] == "test").to_numpy()
     pictures = _join_pictures(runs, keep)
     predictions, source = predictions[keep].reset_index(drop=True), source[keep]
-    thresholds = [
-        None if run.metrics["at_validation_threshold"] is None else run.metrics["at_validation_threshold"]["threshold"]
-        for run in runs
-    ]
-    own = None
-    if None not in thresholds:
-        own = {
-            str(row["case"]): threshold
-            for run, threshold in zip(runs, thresholds, strict=True)
-            for row in run.metrics["per_case"]
-        }
+    own = _own_thresholds(runs)
     folds = ", ".join(str(run.metrics["fold"]) for run in runs)
     title = f"{len(runs)} of {runs[0].metrics['folds']} folds pooled ({folds})"
     return Subject(title, _judge(runs, predictions, source, own), predictions, pictures, own, tuple(runs))
+
+
+def _own_thresholds(runs: Sequence[Run]) -> dict[str, float] | None:
+    """The validation threshold of each case's run; None where a run has none."""
+    own: dict[str, float] = {}
+    for run in runs:
+        chosen = run.metrics["at_validation_threshold"]
+        if chosen is None:
+            return None
+        own |= {str(row["case"]): chosen["threshold"] for row in run.metrics["per_case"]}
+    return own
 
 
 def _check_poolable(runs: Sequence[Run]) -> None:
@@ -100,14 +99,14 @@ def _check_poolable(runs: Sequence[Run]) -> None:
             f"{first.folder}: not a fold of a cross-validation (trained without --data.folds); "
             "use `cancernet compare` for runs on the same patches"
         )
-    seen: dict[str, Run] = {}
-    for run in runs:
+    seen: dict[str, int] = {}
+    for number, run in enumerate(runs):
         for column, noun in (("path", "patch"), ("case", "case")):
             for name in run.judged[column].unique():
-                other = seen.setdefault(f"{column} {name}", run)
-                if other is not run:
+                other = seen.setdefault(f"{column} {name}", number)
+                if other != number:
                     raise InputError(
-                        f"{run.folder}: its test part holds the {noun} {name}, as that of {other.folder} does; "
+                        f"{run.folder}: its test part holds the {noun} {name}, as that of {runs[other].folder} does; "
                         "give each fold once"
                     )
 
@@ -151,11 +150,8 @@ def _judge(
         # Calls are all that counts here, whatever threshold made them.
         calls = bootstrap(label, called.astype(np.float64), case, metrics=CALLS, **drawn)
         at_chosen = at_threshold | {name: _plain(value) for name, value in calls.items()}
-    means = {
-        name: _plain(bootstrap_case_mean([np.nan if row[name] is None else row[name] for row in rows],
-                                         **drawn))  # type: ignore[arg-type]
-        for name in METRICS
-    }  # fmt: skip
+    columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
+    means = {name: _plain(bootstrap_case_mean(values, **drawn)) for name, values in columns.items()}
     return {
         **{name: value["estimate"] for name, value in at_threshold.items()},
         **{key: runs[0].metrics[key] for key in KIND},

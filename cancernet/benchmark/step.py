@@ -1,0 +1,65 @@
+"""Sections `step` and `inference`: one batch after the other, by every way to run the same network."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from cancernet.benchmark.rounds import Contender, Figure, Worker, race
+
+TURN_IMAGES = {"train": 1024, "predict": 4096}
+"""A turn takes about this many images: one to four seconds on two cores."""
+
+
+def measure_steps(task: str, batches: list[int], rounds: int, tensorflow: str | None) -> dict[str, list[Figure]]:
+    """Race ours, the hand-written network and Keras' own ways.
+
+    Args:
+        task: `train` or `predict`.
+        batches: Batch sizes.
+        rounds: Turns that count.
+        tensorflow: Interpreter of an environment with TensorFlow and Keras; None leaves them out.
+
+    Returns:
+        The figures of each batch size, under its heading.
+    """
+    with ExitStack() as stack:
+        workers = {
+            "ours": stack.enter_context(Worker("cancernet.benchmark.torch_worker", "ours")),
+            "hand-written": stack.enter_context(Worker("cancernet.benchmark.torch_worker", "handwritten")),
+            "Keras on torch": stack.enter_context(keras_worker("torch", None)),
+        }
+        if tensorflow is not None:
+            workers["TensorFlow"] = stack.enter_context(keras_worker("tensorflow", tensorflow))
+        tables = {}
+        for batch in batches:
+            repeat = max(1, min(32, TURN_IMAGES[task] // batch))
+            tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, repeat, workers), rounds)
+        return tables
+
+
+def keras_worker(backend: str, python: str | None) -> Worker:
+    """Start a process in which Keras runs on a backend."""
+    return Worker("cancernet.benchmark.keras_worker", python=python, environment={"KERAS_BACKEND": backend})
+
+
+def _contenders(task: str, batch: int, repeat: int, workers: dict[str, Worker]) -> list[Contender]:
+    contenders: list[Contender] = []
+
+    def add(who: str, how: str, **request: Any) -> None:
+        contenders.append(Contender(f"{who}, {how}", workers[who], {"batch": batch, "repeat": repeat, **request}))
+
+    for bf16 in (False, True):
+        precision = "bf16" if bf16 else "fp32"
+        for who in ("ours", "hand-written"):
+            for compiled in (False, True):
+                how = "compiled" if compiled else "eager"
+                add(who, f"{how}, {precision}", task=task, compiled=compiled, bf16=bf16)
+    ways = ("fit", "train_on_batch") if task == "train" else ("predict",)
+    for way in ways:
+        add("Keras on torch", f"{way}, fp32", task=way, jit=False, bf16=False)
+    if "TensorFlow" in workers:
+        for bf16 in (False, True):
+            for way in ways:
+                for jit in (False, True):
+                    how = f"{way}, jit_compile={jit}, {'bf16' if bf16 else 'fp32'}"
+                    add("TensorFlow", how, task=way, jit=jit, bf16=bf16)
+    return contenders

@@ -1,0 +1,1 @@
+"""Models for elsewhere: written from a checkpoint, and checked in the runtime that they are for."""

@@ -1,0 +1,87 @@
+"""What an exported file says about itself, as JSON."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from cancernet import __version__
+from cancernet.training.runs import data_state, recorded_calibration, recorded_network, run_folder
+
+NOTICE = "Research software for patches of H&E-stained breast tissue: never a diagnosis, no decision about a patient."
+CLASS_NAMES = ("benign", "IDC")
+METRICS = (
+    *("auroc", "average_precision", "brier", "log_loss", "threshold", "confusion_matrix", "accuracy"),
+    *("balanced_accuracy", "precision", "sensitivity", "specificity", "npv", "f1", "mcc", "at_validation_threshold"),
+    *("prevalence", "patches", "cases", "data", "split", "leaks", "synthetic", "exposure_known"),
+)
+"""Entries of `metrics.json` that travel with the model."""
+
+
+def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -> dict[str, Any]:
+    """Collect threshold, class names, split, metrics and version of a checkpoint.
+
+    Args:
+        checkpoint: Its path, which says where its run folder is.
+        content: What is in it.
+        form: The format of the export. Only weights hold neither scaling nor temperature.
+        dtype: `uint8` or `float32`, of the patches.
+
+    Returns:
+        What can be said as JSON. `threshold` belongs to the probabilities that the file itself gives: calibrated, but
+        for `weights`; `threshold_uncalibrated` belongs to the network's own.
+    """
+    network, calibration = recorded_network(content), recorded_calibration(content)
+    size, state = network["image_size"], data_state(content)
+    temperature = 1.0 if calibration is None else float(calibration["temperature"])
+    threshold = 0.5 if calibration is None else float(calibration["threshold"])
+    plain = form == "weights"
+    units = "probabilities of benign and IDC" if network["classes"] == 2 else "probability of IDC"
+    return {
+        "format": form,
+        "version": __version__,
+        "notice": NOTICE,
+        **network,
+        "class_names": list(CLASS_NAMES),
+        "positive_class": "IDC",
+        "input": {
+            "name": "image",
+            "layout": "NHWC",
+            "shape": [None, size, size, 3],
+            "colour": "RGB",
+            "dtype": "float32" if plain else dtype,
+            "range": [0, 1] if plain else [0, 255],
+        },
+        "output": {
+            "name": "probability",
+            "shape": [None, network["classes"]],
+            "meaning": f"{units}, {'uncalibrated' if plain or calibration is None else 'calibrated'}",
+        },
+        "calibrated": calibration is not None,
+        "temperature": temperature,
+        "threshold": threshold if plain else move_threshold(threshold, temperature),
+        "threshold_uncalibrated": threshold,
+        "split": state.get("description") or None,
+        "exposure_known": bool(state.get("exposure", {}).get("known", "exposure" in state)),
+        "converted_from": content["cancernet"].get("converted_from"),
+        "metrics": _metrics(checkpoint),
+    }
+
+
+def move_threshold(threshold: float, temperature: float) -> float:
+    """Translate a threshold on uncalibrated probabilities into the same one on calibrated probabilities."""
+    if not 0 < threshold < 1:
+        return threshold  # nothing, or everything, is called either way
+    return 1 / (1 + math.exp(-math.log(threshold / (1 - threshold)) / temperature))
+
+
+def _metrics(checkpoint: Path) -> dict[str, Any] | None:
+    """Return what the last test on the run's own test part found, where it judged this very file."""
+    file = run_folder(checkpoint) / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(metrics, dict) or metrics.get("checkpoint") != checkpoint.name:
+        return None
+    return {name: metrics[name] for name in METRICS if name in metrics}

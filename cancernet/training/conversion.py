@@ -1,0 +1,119 @@
+"""Weights from elsewhere: `convert` makes a checkpoint of them, `fit --model.weights` starts from them."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from cancernet import __version__
+from cancernet.data.exposure import Exposure
+from cancernet.errors import InputError
+from cancernet.model.execution import TorchNetwork, build_network
+from cancernet.model.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
+from cancernet.training.runs import data_state, read_checkpoint, recorded_network, replace_checkpoint
+
+NETWORK_PREFIX = "network."
+"""Before the network's names in the task's `state_dict`."""
+
+
+def convert(file: Path, checkpoint: Path, image_size: int | None = None, flatten: FlattenOrder | None = None) -> None:
+    """Make a checkpoint of ours from a CancerNet that Keras or tf.keras saved.
+
+    It fits, tests and predicts like one that `fit` wrote. Which cases trained it is not known, and every test says so.
+    The network is taken to see pixels scaled to [0, 1], and IDC to be the second of two classes, as in the tutorial.
+
+    Args:
+        file: A `.keras`, `.weights.h5` or `.h5` file of Keras 1, 2 or 3; it is read as data, nothing in it is run.
+        checkpoint: The file to write, such as cancernet.ckpt.
+        image_size: Side of the network's input in pixels, where the file does not say it; the tutorial's 48 otherwise.
+        flatten: Order in which the dense layer reads the image, where the file does not say it: `hwc`, Keras' own, or
+            `chw` for a channels-first model that flattened without transposing.
+
+    Raises:
+        InputError: Not such a file, not a CancerNet, code in the file, or a checkpoint of that name.
+    """
+    if checkpoint.exists():
+        raise InputError(f"{checkpoint} exists already; name another checkpoint, or remove it first")
+    if checkpoint.suffix != ".ckpt":
+        raise InputError(f"{checkpoint}: a checkpoint's name ends in .ckpt; name it {checkpoint.name}.ckpt")
+    weights = read_weights(file, image_size, flatten)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    replace_checkpoint(checkpoint, make_checkpoint(weights))
+    print(f"{weights.source}: {weights.classes} output unit{'s'[: weights.classes - 1]}, {_size(weights)}")
+    print(checkpoint)
+
+
+def make_checkpoint(weights: NetworkWeights) -> dict[str, Any]:
+    """Return the content of a checkpoint before any training of ours: no optimiser state, no epoch, no data."""
+    network = build_network(weights.image_size, weights.image_size, classes=weights.classes)
+    load_weights(network, weights)
+    return {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": {f"{NETWORK_PREFIX}{name}": value for name, value in network.state_dict().items()},
+        "callbacks": {},
+        # Empty, not absent: `fit --ckpt_path` then starts with a fresh optimiser.
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        "cancernet": {
+            "version": __version__,
+            "network": "cancernet",
+            "classes": weights.classes,
+            "image_size": weights.image_size,
+            "calibration": None,
+            "converted_from": weights.source,
+        },
+        "IDCDataModule": _nothing_known(),
+    }
+
+
+def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) -> dict[str, Any]:
+    """Fill a network with weights from a file of Keras', or from a checkpoint of ours.
+
+    Args:
+        network: To be filled.
+        file: Its path.
+        description: `network`, `classes` and `image_size` of the network. Sizes that share their weights may differ.
+
+    Returns:
+        State of a data module that has seen what trained these weights.
+
+    Raises:
+        InputError: Not such a file, or another network.
+    """
+    if Path(file).suffix != ".ckpt":
+        load_weights(network, read_weights(file))
+        return _nothing_known()
+    content = read_checkpoint(file)
+    theirs = recorded_network(content)
+    different = [name for name in ("network", "classes") if theirs[name] != description[name]]
+    if different:
+        name = different[0]
+        raise InputError(
+            f"model.weights: {file} holds a network with {name} {theirs[name]!r}, this one {description[name]!r}; "
+            f"give --model.{name} {theirs[name]!r}, or another file"
+        )
+    size = len(NETWORK_PREFIX)
+    state = {name[size:]: value for name, value in content["state_dict"].items() if name.startswith(NETWORK_PREFIX)}
+    ours = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in ours.items()}:
+        raise InputError(
+            f"model.weights: {file} holds a network for images of {theirs['image_size']} pixels; "
+            f"give --model.image_size {theirs['image_size']}"
+        )
+    # Clones: a mapped file must not lie under weights that training writes to.
+    network.load_state_dict({name: torch.clone(value) for name, value in state.items()})
+    return data_state(content) or _nothing_known()
+
+
+def _nothing_known() -> dict[str, Any]:
+    return {"arguments": {}, "description": {}, "exposure": Exposure.unknown().state()}
+
+
+def _size(weights: NetworkWeights) -> str:
+    size = f"images of {weights.image_size} x {weights.image_size} pixels"
+    if weights.image_size_known:
+        return size
+    return f"{size} (the file does not say; the tutorial's. If it was trained on others, give --image_size)"
