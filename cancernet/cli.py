@@ -133,7 +133,7 @@ def _run_function(command: str, rest: list[str]) -> int:
 
     # A switch may stand alone on the command line: --name means --name true.
     switches = {f"--{name}" for name, given in signature(function).parameters.items() if given.annotation is bool}
-    following = [*rest[1:], "--"]
+    following = [*rest, "--"][1:]
     rest = [
         f"{word}=true" if word in switches and after.startswith("-") else word
         for word, after in zip(rest, following, strict=True)

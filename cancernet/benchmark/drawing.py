@@ -108,7 +108,6 @@ def draw_zip(path: Path, patches: int, twice: bool, tiny: bool) -> Path:
 
 def draw_folder(root: Path, patches: int) -> Path:
     """Write the same as a folder."""
-
     if not root.exists():
         contents = _contents(tiny=False)
         for row, (name, *_) in enumerate(names(patches)):

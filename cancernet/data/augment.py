@@ -1,7 +1,7 @@
 """Augmentation as batched tensor code, run where the model is.
 
-Every function takes and returns float images (B, 3, H, W) in [0, 1] with H = W, and draws all its random numbers from
-the generator it is given, so that a batch is the same wherever and whenever it is drawn again.
+The functions take and return float images (B, 3, H, W) in [0, 1] with H = W, and draw all their random numbers from
+the generator they are given, so that a batch is the same whenever it is drawn again.
 """
 
 from typing import Literal
@@ -25,6 +25,23 @@ STAIN_SCALE = 0.2
 """Each stain's amount is multiplied by a number from 1 - 0.2 to 1 + 0.2 and shifted by up to 0.05, the range of strong
 stain augmentation in Tellez et al., Medical Image Analysis 2019."""
 STAIN_SHIFT = 0.05
+
+
+def scale_and_augment(pixels: Tensor, recipe: Augmentation, seed: int) -> Tensor:
+    """Turn the pixels of a batch into what the network takes, on whatever device they are.
+
+    Args:
+        pixels: (B, 3, H, W) uint8.
+        recipe: As `augment` takes it.
+        seed: Determines the augmentation.
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1], in channels-last memory format.
+    """
+    image = pixels.float().div_(255)
+    if recipe != "none":
+        image = augment(image, recipe, torch.Generator(image.device).manual_seed(seed))
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def augment(image: Tensor, recipe: Augmentation, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cancernet.data.augment import Augmentation, augment
+from cancernet.data.augment import Augmentation, scale_and_augment
 from cancernet.data.exposure import SEEN, Exposure, rows_outside
 from cancernet.data.split import PARTS, Split, check_parts, make_split
 from cancernet.data.store import PatchStore, find_store
@@ -304,9 +304,6 @@ class IDCDataModule(LightningDataModule):
         """
         if "image" not in batch and self._resident is not None:
             batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
-        image = batch["image"].float().div_(255)
-        if self.trainer is not None and self.trainer.training and self.augmentation != "none":
-            generator = torch.Generator(image.device).manual_seed(batch["seed"])
-            image = augment(image, self.augmentation, generator)
-        batch["image"] = image.contiguous(memory_format=torch.channels_last)
+        training = self.trainer is not None and self.trainer.training
+        batch["image"] = scale_and_augment(batch["image"], self.augmentation if training else "none", batch["seed"])
         return batch

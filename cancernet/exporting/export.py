@@ -41,9 +41,9 @@ def export(
 
     Args:
         checkpoint: The file, such as .../checkpoints/best.ckpt.
-        format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network: [0, 1]
-            in, uncalibrated), `onnx`, `torch` (for torch.export.load) or `safetensors` (the weights; scaling and
-            temperature in the metadata).
+        format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network,
+            which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load) or `safetensors` (the
+            weights; scaling and temperature in the metadata).
         output: The file to write; beside the checkpoint where not given.
         input: Type of the patches, (batch, height, width, 3), RGB from 0 to 255.
         root: Data whose patches are compared; drawn tissue where not given.
@@ -102,10 +102,10 @@ def _draw_tissue(count: int) -> np.ndarray:
     parts: list[np.ndarray] = []
     while sum(map(len, parts)) < count:
         slide = draw_slide(DEFAULT_SEED, len(parts))
-        rows, columns = (side // PATCH for side in slide.tissue.shape)
-        cells = slide.image.reshape(rows, PATCH, columns, PATCH, 3).swapaxes(1, 2).reshape(-1, PATCH, PATCH, 3)
-        tissue = slide.tissue.reshape(rows, PATCH, columns, PATCH).any(axis=(1, 3)).reshape(-1)
-        parts.append(cells[tissue])
+        height, width = slide.tissue.shape
+        corners = [(top, left) for top in range(0, height - PATCH, PATCH) for left in range(0, width - PATCH, PATCH)]
+        cells = [np.s_[top : top + PATCH, left : left + PATCH] for top, left in corners]
+        parts.append(np.stack([slide.image[cell] for cell in cells if slide.tissue[cell].any()]))
     return np.concatenate(parts)
 
 

@@ -106,7 +106,7 @@ def write_keras(subject: Subject, path: Path) -> None:
 
 
 def write_weights(subject: Subject, path: Path) -> None:
-    """Write the weights of the plain network, for `CancerNet.build(...).load_weights`; without scaling and temperature."""
+    """Write the weights of the plain network, for `CancerNet.build(...).load_weights`: no scaling, no temperature."""
     build_plain(subject).save_weights(path)
     with h5py.File(path, "a") as file:
         file.attrs[SOURCE_ATTRIBUTE] = subject.text

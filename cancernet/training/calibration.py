@@ -87,7 +87,7 @@ def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.de
     threshold, temperature = f"{found['threshold']:.4f} (Youden)", f"{found['temperature']:.4f}"
     if found["bounded"]:
         temperature += " (the end of the range searched)"
-    source = f"{found['patches']:,} validation patches of {found['cases']} cases"
+    source = f"{found['patches']:,} validation patches of {found['cases']} case{'s' * (found['cases'] != 1)}"
     return f"{Path(path).name}: threshold {threshold}, temperature {temperature}, from {source}"
 
 

@@ -16,6 +16,7 @@ from torchvision.utils import make_grid
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.evaluation.calibration import reliability
 from cancernet.evaluation.figures import draw_confusion_matrix, draw_precision_recall, draw_reliability, draw_roc
+from cancernet.evaluation.report import write_report
 from cancernet.evaluation.results import (
     choose_pictures,
     predictions_table,
@@ -180,7 +181,7 @@ class ResultFiles(Callback):
         write_pictures(self.folder, choose_pictures(table, data.store.gather, rows, threshold))
         write_metrics(self.folder, self.metrics)
         write_confusion_matrix(self.folder, self.metrics)
-        _write_pages(self.folder)
+        write_report(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the predictions."""
@@ -200,12 +201,3 @@ class ResultFiles(Callback):
         calibration = recorded_calibration(content)
         temperature = None if calibration is None else calibration["temperature"]
         return predictions_table(data.store.index, data.split.part, rows, logit, temperature)
-
-
-def _write_pages(folder: Path) -> None:
-    # Their templates are no business of a fit.
-    from cancernet.evaluation.model_card import write_model_card
-    from cancernet.evaluation.report import write_report
-
-    write_report(folder)
-    write_model_card(folder)

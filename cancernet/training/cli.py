@@ -146,7 +146,7 @@ def run(command: str, arguments: list[str]) -> None:
                 save_config_callback=RunRecord,
                 save_config_kwargs={"overwrite": True},
                 seed_everything_default=0,
-                # No dry run of validation: its handful of patches would be of one class. Loss is shown every tenth batch.
+                # No dry run of validation: its handful of patches would be of one class.
                 trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "max_epochs": 40},
                 parser_class=OneLineParser,
                 auto_configure_optimizers=False,

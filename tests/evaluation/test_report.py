@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.resources import files
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +96,11 @@ def folds(tmp_path_factory):
         draw_run(place / f"fold{n}", names=[f"{n}{i}" for i in range(4)], seed=n, side=5, split="case", folds=3, fold=n)
         for n in range(3)
     ]
+
+
+def test_drawn_runs_keep_the_schema(folder):
+    schema = json.loads((files("cancernet") / "evaluation/metrics.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(json.loads((folder / "metrics.json").read_text(encoding="utf-8")), schema)
 
 
 def test_page_needs_nothing_from_elsewhere(folder, page):
@@ -275,6 +282,7 @@ DAMAGE = {
     "outside \\[0, 1\\]": lambda folder: break_predictions(folder, probability=1.5),
     "what is no number": lambda folder: break_predictions(folder, x="left"),
     "the predictions say": lambda folder: break_predictions(folder, probability=np.float32(0.9)),
+    "do not share the case": lambda folder: edit_metrics(folder, per_case=[]),
     "does not belong to the predictions": break_pictures,
     "pictures.npz: cannot be read": lambda folder: (folder / "pictures.npz").write_bytes(b"PK"),
 }
@@ -305,6 +313,12 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
     assert main(["report"]) == 2
     assert "run_dir" in capsys.readouterr().err.lower()
+
+
+def test_command_says_where_it_cannot_write(copy, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(copy), "--output", str(tmp_path / "file" / "page.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_folds_pool_into_one_page(folds, tmp_path):
@@ -350,7 +364,7 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
         assert run.pictures is not None
         np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(judged)], run.pictures.thumbnail[judged])
         at += len(judged)
-    first = runs[0].predictions["path"].iloc[runs[0].pictures.mistake_row[0]]  # type: ignore[union-attr]
+    first = runs[0].predictions["path"].iloc[runs[0].pictures.mistake_row[0]]
     assert subject.predictions["path"].iloc[subject.pictures.mistake_row[0]] == first
 
 
@@ -420,6 +434,14 @@ def test_words_on_calibration(folder):
         assert "raises the log loss" in text
         assert ("too low: IDC is commoner" in text) == (shift > 0)
         assert ("too high: IDC is rarer" in text) == (shift < 0)
+
+
+def test_words_on_scores_that_are_all_alike(folder):
+    metrics = read_run(folder).metrics
+    assert "hardly differ" not in said(metrics)
+    bins = [{"mean_predicted": 0.45}, {"mean_predicted": 0.47}]
+    before = metrics["calibration"]["before"] | {"reliability": bins}
+    assert "hardly differ" in said(metrics, calibration=metrics["calibration"] | {"before": before})
 
 
 @pytest.mark.parametrize(("width", "words"), [(0.3, "too few cases"), (0.05, "paired comparison"), (0.01, "trusted")])

@@ -207,7 +207,8 @@ def test_names_of_cases_stay_text(visit, folder):
 
 def test_controls_are_labelled_and_text_has_contrast(visit, folder):
     page, _ = visit(folder / "report.html")
-    assert page.get_by_label("Threshold").first.get_attribute("type") == "range"
+    assert page.get_by_role("slider", name="Threshold").get_attribute("id") == "slider"
+    assert page.get_by_role("spinbutton", name="exact").get_attribute("id") == "exact"
     unnamed = "all => all.filter(one => !(one.alt || one.getAttribute('aria-label') || one.textContent)).length"
     for selector in ("img", "svg[role=img]", "button", "th"):
         assert page.eval_on_selector_all(selector, unnamed) == 0

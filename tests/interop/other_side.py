@@ -45,10 +45,18 @@ def write(folder: Path) -> None:
         suffixes = {"v3": ".keras", "whole": ".h5", "weights_v3": ".weights.h5", "weights": "_weights.h5"}
         if library == "keras":
             del suffixes["weights"]
-        for size, classes, data_format in ((48, 2, "channels_last"), (50, 1, "channels_last"), (50, 2, "channels_first")):
-            keras.backend.set_image_data_format(data_format) if library == "tf_keras" else keras.config.set_image_data_format(data_format)
+        for size, classes, data_format in (
+            (48, 2, "channels_last"),
+            (50, 1, "channels_last"),
+            (50, 2, "channels_first"),
+        ):
+            keras.backend.set_image_data_format(
+                data_format
+            ) if library == "tf_keras" else keras.config.set_image_data_format(data_format)
             model = tutorial_network(keras, size, classes, data_format)
-            model.set_weights([random.normal(0.3 if w.ndim == 1 else 0, 0.1, w.shape) + (w.ndim == 1) for w in model.get_weights()])
+            model.set_weights(
+                [random.normal(0.3 if w.ndim == 1 else 0, 0.1, w.shape) + (w.ndim == 1) for w in model.get_weights()]
+            )
             image = random.random((8, size, size, 3), dtype=np.float32)
             kind = "categorical_crossentropy" if classes == 2 else "binary_crossentropy"
             model.compile(loss=kind, optimizer="adam")
@@ -57,7 +65,9 @@ def write(folder: Path) -> None:
                 model.fit(image, label, verbose=0)
                 answer = np.asarray(model.predict(image, verbose=0))
             else:  # TensorFlow's convolutions on the CPU know channels last only
-                keras.backend.set_image_data_format("channels_last") if library == "tf_keras" else keras.config.set_image_data_format("channels_last")
+                keras.backend.set_image_data_format(
+                    "channels_last"
+                ) if library == "tf_keras" else keras.config.set_image_data_format("channels_last")
                 twin = tutorial_network(keras, size, classes)
                 twin.set_weights(model.get_weights())
                 answer = np.asarray(twin.predict(image, verbose=0))

@@ -21,8 +21,8 @@ VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779",
 (van der Walt and Smith 2015, public domain)."""
 CALLS = {"true negative": "7f8fa3", "false positive": "f0b400", "false negative": "d1431c", "true positive": "0b4fa3"}
 """Colours of the four outcomes, by 2 x label + call."""
-SLIDE_QUALITY = 62
-"""Of lossy WebP, which keeps a cell of 8x8 pixels in about 30 bytes."""
+SLIDE_QUALITY, COARSE_QUALITY = 62, 35
+"""Of lossy WebP: a cell of 8x8 pixels takes about 15 bytes, one of 4x4 pixels and the lower about 3."""
 
 Cells = NDArray[np.int64]
 
@@ -93,14 +93,15 @@ def stitch_slide(grid: Grid, thumbnail: NDArray[np.uint8], reduction: int = 1) -
     Args:
         grid: The cells.
         thumbnail: Pictures of the patches, RGB.
-        reduction: Each `reduction` x `reduction` pixels of a thumbnail become one; divides T.
+        reduction: Each `reduction` x `reduction` pixels of a thumbnail become one, in a coarser picture; divides T.
     """
     size = thumbnail.shape[1] // reduction
     tiles = thumbnail[grid.patch].reshape(len(grid.patch), size, reduction, size, reduction, 3).mean(axis=(2, 4))
     canvas = np.zeros((grid.rows, size, grid.columns, size, 4), dtype=np.uint8)
     canvas[grid.row, :, grid.column, :, :3] = np.rint(tiles).astype(np.uint8)
     canvas[grid.row, :, grid.column, :, 3] = 255
-    return _data_uri(Image.fromarray(canvas.reshape(grid.rows * size, grid.columns * size, 4)))
+    quality = SLIDE_QUALITY if reduction == 1 else COARSE_QUALITY
+    return _photograph(Image.fromarray(canvas.reshape(grid.rows * size, grid.columns * size, 4)), quality)
 
 
 def patch_picture(image: NDArray[np.uint8]) -> str:
@@ -125,9 +126,9 @@ def _indexed_png(grid: Grid, level: NDArray[np.uint8], colours: NDArray[np.uint8
     return _encoded(image, "PNG", optimize=True, transparency=0)
 
 
-def _data_uri(image: Image.Image) -> str:
+def _photograph(image: Image.Image, quality: int) -> str:
     if features.check("webp"):
-        return _encoded(image, "WEBP", quality=SLIDE_QUALITY, alpha_quality=100, method=4)
+        return _encoded(image, "WEBP", quality=quality, alpha_quality=100, method=4)
     return _encoded(image, "PNG", optimize=True)
 
 

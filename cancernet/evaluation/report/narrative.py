@@ -11,6 +11,8 @@ LOPSIDED = 0.05
 """Difference of sensitivity and specificity worth a sentence."""
 POOR_CASE = 0.6
 """Balanced accuracy of a case that is hardly better than a coin's 0.5."""
+FLAT = 0.1
+"""Distance of the lowest and the highest tenth of the scores below which a model says nearly the same of all."""
 SLOPE_TOLERANCE = 0.1
 """Calibration slopes this near to 1 are called right."""
 
@@ -203,6 +205,13 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[Statement]:
     if fitted is None:
         return
     before, after = fitted["before"], fitted["after"]
+    lowest, highest = (before["reliability"][end]["mean_predicted"] for end in (0, -1))
+    if highest - lowest < FLAT:
+        yield Statement(
+            "weakness",
+            f"The scores hardly differ: the mean of the lowest tenth is {threshold(lowest)}, that of the highest "
+            f"{threshold(highest)}. The model ranks patches but commits itself to none.",
+        )
     slope, shift = after["slope"], after["intercept_in_the_large"]
     gain = before["log_loss"] - after["log_loss"]
     effect = "lowers" if gain > 0 else "raises"
@@ -212,7 +221,8 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         f"{figure(before['log_loss'])} to {figure(after['log_loss'])}"
     )
     if slope is not None:
-        text += f"; after it the calibration slope is {figure(slope, 2)}"
+        steep = "above 100" if slope > 100 else figure(slope, 2)
+        text += f"; after it the calibration slope is {steep}"
         if abs(slope - 1) <= SLOPE_TOLERANCE:
             text += ", about right"
         else:
@@ -239,6 +249,8 @@ def _baseline(metrics: Mapping[str, Any]) -> Iterator[Statement]:
     if difference["low"] > 0:
         yield Statement("strength", f"It beats a logistic regression on colour histograms by {amount}.")
     elif difference["high"] < 0:
+        turned = interval({"low": -difference["high"], "high": -difference["low"]})
+        amount = f"{figure(-difference['estimate'])} of AUROC (95 % interval of the difference {turned})"
         yield Statement("weakness", f"A logistic regression on colour histograms beats it by {amount}.")
     else:
         lead = "ahead of" if difference["estimate"] > 0 else "behind"
@@ -266,5 +278,5 @@ def _transfer(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         yield Statement(
             "strength",
             "All thresholds chosen on validation keep their promise within 2 points on test "
-            f"(worst: {promise} became {percent(value)}).",
+            f"(the tightest: {promise}, on test {percent(value)}).",
         )

@@ -13,7 +13,7 @@ from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.writing import fill
 
 FINE_PATCHES = 70_000
-"""Patches up to which slides keep 8 pixels a patch; beyond, 4, so that the page stays below 5 MB."""
+"""Patches up to which slides keep 8 pixels a patch; beyond, 4: the whole archive, pooled, stays below 5 MB."""
 MISTAKES = 24
 """Pictures of each kind of mistake."""
 

@@ -180,6 +180,10 @@ def _check_belonging(run: Run) -> None:
             f"{run.folder}: metrics.json says {run.metrics['confusion_matrix']} at 0.5 and the predictions say "
             f"{[[counts.tn, counts.fp], [counts.fn, counts.tp]]}; {AGAIN}"
         )
+    cases = {str(row["case"]) for row in run.metrics["per_case"]}
+    if cases != set(run.judged["case"]):
+        odd = sorted(cases ^ set(run.judged["case"]))
+        raise InputError(f"{run.folder}: metrics.json and the predictions do not share the case {odd[0]}; {AGAIN}")
 
 
 def _first_line(error: Exception) -> str:

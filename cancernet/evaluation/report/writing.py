@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from cancernet import __version__
+from cancernet.errors import InputError
 from cancernet.evaluation.report import formatting
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -45,11 +46,18 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file beside its place and move it there, so that an interruption leaves the old one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file beside its place and move it there, so that an interruption leaves the old one whole.
+
+    Raises:
+        InputError: The place cannot be written to.
+    """
     beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(beside, path)  # noqa: PTH105
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(beside, path)  # noqa: PTH105
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
     return path
 
 

@@ -1,0 +1,202 @@
+"""Fast paths give the numbers of the slow ones: what is compared here differs in speed only."""
+
+import copy
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch import Tensor, nn
+
+from cancernet.benchmark.handwritten import build_handwritten
+from cancernet.data.datamodule import IDCDataModule
+from cancernet.model.dropout import Dropout
+from cancernet.model.execution import build_network
+from cancernet.model.pooling import _HalvingMaximum
+from cancernet.training.acceleration import compile_network, keep_freed_memory
+from cancernet.training.task import ClassificationTask
+
+SIZE = 18
+"""18 -> 9 -> 4 -> 2: both an even and an odd size are pooled."""
+
+
+def draw_batch(count: int = 16, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 3, 3, generator=random)
+    image = F.interpolate(coarse, (size, size), mode="bilinear") * 0.8
+    return image + 0.2 * torch.rand(count, 3, size, size, generator=random), torch.arange(count) % 2
+
+
+def one_step(network: nn.Module, bf16: bool = False, seed: int = 0) -> dict[str, Tensor]:
+    """Return the logits of a training step, its loss, and the gradients and statistics that it leaves."""
+    image, label = draw_batch()
+    torch.manual_seed(seed)
+    network.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = network(image)
+        loss = F.cross_entropy(logits.float(), label)
+    loss.backward()
+    gradients = {f"gradient of {name}": p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    return {"logits": logits.detach().float(), "loss": loss.detach(), **gradients, **statistics}
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-3))
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    seed_everything(0)
+    return build_network(width=SIZE, height=SIZE).train()
+
+
+def test_compiled_step_is_the_eager_one_dropout_included(network):
+    eager, compiled = copy.deepcopy(network), copy.deepcopy(network)
+    torch._dynamo.reset()
+    compile_network(compiled, torch.device("cpu"))
+    expected, found = one_step(eager), one_step(compiled)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert distance(found[name], value) < 1e-3, name
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+
+
+def test_bf16_step_is_the_fp32_one_within_its_precision(network):
+    single, half = one_step(copy.deepcopy(network)), one_step(copy.deepcopy(network), bf16=True)
+    assert distance(half["logits"], single["logits"]) < 0.05
+    assert abs(half["loss"] - single["loss"]) < 0.02
+    for kind, tolerance in (("gradient of ", 0.1), ("block", 0.02)):
+        names = [name for name in single if name.startswith(kind)]
+        joined = [torch.cat([values[name].flatten() for name in names]) for values in (half, single)]
+        # bfloat16 keeps 8 bits, a relative error of 0.4 % in each of some thirty operations one after the other.
+        assert distance(*joined) < tolerance, kind
+
+
+class Witness(Callback):
+    """Keeps each batch as the network gets it."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Tensor]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.batches.append({name: batch[name].clone() for name in ("image", "label", "index")})
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+
+@pytest.mark.parametrize("augmentation", ["original", "modern"])
+def test_resident_store_trains_as_the_streamed_one(store, augmentation):
+    runs = []
+    for resident in ("never", "always"):
+        seed_everything(0)
+        task, witness = ClassificationTask(optimizer="adagrad", learning_rate=0.01), Witness()
+        data = IDCDataModule(str(store.path), batch_size=48, augmentation=augmentation, device_resident=resident)
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            callbacks=[witness],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, datamodule=data)
+        assert ("image" in next(iter(data.train_dataloader()))) == (resident == "never")
+        runs.append((witness.batches, task.network.state_dict()))
+    (streamed, weights), (resident_batches, resident_weights) = runs
+    assert len(streamed) == len(resident_batches) > 3
+    for one, other in zip(streamed, resident_batches, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert other["image"].is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(value, resident_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 5, 9, 6), (1, 4, 7, 7), (3, 1, 2, 3)])
+def test_pooling_for_compiled_code_is_torch_own_ties_included(shape):
+    random = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 3, shape, generator=random).float()  # three values: nearly every square has a tie
+    weight = torch.rand(*shape[:2], shape[2] // 2, shape[3] // 2, generator=random)
+    results: list[tuple[Tensor, ...]] = []
+    pools: list[Callable[[Tensor], Tensor]] = [lambda x: F.max_pool2d(x, 2), _HalvingMaximum.apply]
+    for pool in pools:
+        x = image.clone().requires_grad_()
+        y = pool(x)
+        y.backward(weight)
+        results.append((y.detach(), x.grad))  # type: ignore[arg-type]
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+@pytest.mark.parametrize("shape", [(500, 16, 9, 9), (4001, 33)])
+def test_dropout_keeps_the_share_and_the_mean_and_follows_the_generator(rate, shape):
+    dropout = Dropout(rate).train()
+    image = torch.ones(shape).requires_grad_()
+    torch.manual_seed(1)
+    output = dropout(image)
+    output.sum().backward()
+    assert torch.equal(image.grad, output.detach())
+    assert set(output.unique().tolist()) == {0.0, 1 / (1 - rate)}
+    # Five standard deviations of a mean of independent draws, of the whole and along each axis.
+    deviation = (rate * (1 - rate)) ** 0.5
+    dropped = (output == 0).double()
+    for axis in range(len(shape)):
+        share = dropped.movedim(axis, 0).flatten(1).mean(1)
+        assert (share - rate).abs().max() < 5 * deviation / (dropped.numel() / shape[axis]) ** 0.5
+    flat = dropped.permute(0, 2, 3, 1).flatten() if len(shape) == 4 else dropped.flatten()
+    for step in (1, 7, 8):  # bytes of one random number, and of the next
+        both = (flat[step:] * flat[:-step]).mean()
+        assert abs(both - rate**2) < 5 * rate / flat.numel() ** 0.5
+    torch.manual_seed(1)
+    assert torch.equal(dropout(image), output)
+    assert torch.equal(dropout.eval()(image), image)
+
+
+def test_dropout_of_another_rate_is_torch_own():
+    image = torch.ones(50, 50)
+    for rate in (0.0, 0.1, 1.0):
+        torch.manual_seed(0)
+        ours = Dropout(rate)(image)
+        torch.manual_seed(0)
+        assert torch.equal(ours, F.dropout(image, rate))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there memory is kept")
+def test_freed_memory_is_not_asked_for_again():
+    import resource
+
+    keep_freed_memory()
+    faults = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[-1] < 2**24 * 4 / 4096 / 10
+
+
+def test_handwritten_network_of_the_benchmark_is_the_same_network():
+    """What the benchmark compares must compute the same, or its ratios mean nothing."""
+    ours, theirs = build_network(width=SIZE, height=SIZE).eval(), build_handwritten(SIZE).eval()
+    parameters = {name: value for name, value in ours.named_parameters()}
+    layers = [layer for layer in theirs if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in parameters.values())
+    kernels = iter(parameters.values())
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.copy_(_torch_order(next(kernels), layer))
+            if layer.bias is not None:
+                layer.bias.copy_(next(kernels))
+        image = draw_batch()[0]
+        torch.testing.assert_close(theirs(image), ours(image), atol=1e-5, rtol=1e-4)
+
+
+def _torch_order(kernel: Tensor, layer: nn.Module) -> Tensor:
+    """Turn Keras' order of a kernel into torch's; the first dense layer reads channels last in Keras, first in torch."""
+    if isinstance(layer, nn.Conv2d):
+        return kernel.permute(2, 3, 0, 1) if layer.groups > 1 else kernel.permute(3, 2, 0, 1)
+    if isinstance(layer, nn.Linear) and layer.in_features == 512:
+        return kernel.view(2, 2, 128, -1).permute(3, 2, 0, 1).flatten(1)
+    return kernel.t() if isinstance(layer, nn.Linear) else kernel
