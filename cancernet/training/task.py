@@ -106,11 +106,13 @@ class ClassificationTask(LightningModule):
             image: (B, 3, H, W) float in [0, 1].
 
         Returns:
-            (B,) float32; with two units z1 - z0, so that the probability is its sigmoid either way.
+            (B,) float32, float64 in double precision; with two units z1 - z0, so that the probability is its sigmoid either way.
         """
         if image.shape[-1] != self.image_size:
             image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
-        logits = self.network(image).float()
+        logits = self.network(image)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
         # The copy: a replayed CUDA graph writes its next output over this one.
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
 
