@@ -149,6 +149,7 @@ def run(command: str, arguments: list[str]) -> None:
                 # No dry run of validation: its handful of patches would be of one class.
                 trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "max_epochs": 40},
                 parser_class=OneLineParser,
+                parser_kwargs={"prog": "cancernet"},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )

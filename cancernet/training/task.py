@@ -106,7 +106,8 @@ class ClassificationTask(LightningModule):
             image: (B, 3, H, W) float in [0, 1].
 
         Returns:
-            (B,) float32, float64 in double precision; with two units z1 - z0, so that the probability is its sigmoid either way.
+            (B,) float32 (float64 in double precision); with two units z1 - z0, so that the probability is its sigmoid
+            either way.
         """
         if image.shape[-1] != self.image_size:
             image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
@@ -123,11 +124,11 @@ class ClassificationTask(LightningModule):
         with its class weight, and the sum is divided by the number of patches, as Keras does it (torch's own weighted
         cross-entropy divides by the sum of the weights).
         """
-        target = label.float()
+        target = label.to(logit.dtype)
         if not training:
             return F.binary_cross_entropy_with_logits(logit, target)
         target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weight = self._class_weight[label]
+        weight = self._class_weight.to(logit.dtype)[label]
         return F.binary_cross_entropy_with_logits(logit, target, weight, reduction="sum") / len(label)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
