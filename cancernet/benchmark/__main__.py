@@ -52,7 +52,7 @@ def _measure(section: str, options: argparse.Namespace, folder: Path) -> dict[st
         if options.tensorflow_python is None:
             print("  TensorFlow is left out: give --tensorflow-python, an interpreter that has it")
         task = "train" if section == "step" else "predict"
-        return measure_steps(task, options.batches, options.rounds, options.tensorflow_python)
+        return measure_steps(task, options.batches, options.rounds, options.tensorflow_python, options.tensorflow_jit)
     if section == "epoch":
         from cancernet.benchmark.epoch import measure_epochs
 
@@ -83,6 +83,7 @@ def _parse() -> Any:
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the drawn zip (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")
     parser.add_argument("--tensorflow-python", metavar="PATH", help="interpreter with tensorflow and keras")
+    parser.add_argument("--tensorflow-jit", action="store_true", help="jit_compile=True there; very slow on a CPU")
     parser.add_argument(
         "--folder", type=Path, help="keeps the drawn data, for the next time; a passing one if not given"
     )

@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +114,11 @@ def race(contenders: Sequence[Contender], rounds: int) -> list[Figure]:
     figures = [Figure(contender.name, contender.unit) for contender in contenders]
     for round_ in range(rounds + 1):
         for contender, figure in zip(contenders, figures, strict=True):
+            start = time.perf_counter()
             answer = contender.worker.ask(**contender.request)
-            if round_ > 0:
+            if round_ == 0:
+                print(f"  {contender.name}: ready in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+            else:
                 figure.values.append(answer["value"])
                 figure.peak = max(figure.peak or 0.0, answer["peak"]) if "peak" in answer else None
         print(f"  round {round_} of {rounds} done", file=sys.stderr, flush=True)
