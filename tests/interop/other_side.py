@@ -1,4 +1,4 @@
-"""The other side: what the tutorial's readers have, tf.keras 2 (tf_keras) or Keras 3 on TensorFlow, none of our package.
+"""The other side: what the tutorial's readers have, tf.keras 2 (tf_keras) or Keras 3 on TensorFlow, none of ours.
 
 Runs in an environment with TensorFlow: `python other_side.py write FOLDER`, `... train FOLDER`. The network is written
 as the tutorial writes it, layer by layer, so that names carry Keras' own counters.
@@ -100,10 +100,12 @@ def train(folder: Path) -> None:
         decay=float(task["decay"]),
         initial_accumulator_value=float(task["accumulator"]),
     )
-    model.compile(loss="binary_crossentropy", optimizer=optimizer)
+    # The article says binary cross-entropy. Of a softmax that is the same number, but tf.keras 2 takes the logits from
+    # behind the softmax and puts a sigmoid on each: another loss than what is written. Keras 1 and 3 do not.
+    model.compile(loss="categorical_crossentropy", optimizer=optimizer)
     losses: list[float] = []
 
-    class Losses(keras.callbacks.Callback):  # type: ignore[name-defined, misc]
+    class Losses(keras.callbacks.Callback):  # type: ignore[name-defined]
         def on_train_batch_end(self, step: int, logs: dict[str, float]) -> None:
             losses.append((step + 1) * logs["loss"] - sum(losses))
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cancernet.exporting.checking import BACKENDS, Agreement, ask
@@ -49,9 +50,8 @@ def main() -> None:
                 print(f"| `{form}` | {runtime} | {' | '.join(cells)} |", flush=True)
 
 
-def ask_everywhere(form: str, file: Path, *compared: torch.Tensor) -> list[Agreement]:
+def ask_everywhere(form: str, file: Path, patches: np.ndarray, expected: np.ndarray) -> list[Agreement]:
     """Ask our own environment and, for what Keras opens, the one with TensorFlow and JAX."""
-    patches, expected = compared
     if form not in ("keras", "weights"):
         return [ask(form, file, patches, expected)]
     other = os.environ["CANCERNET_INTEROP"]

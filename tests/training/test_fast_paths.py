@@ -141,7 +141,7 @@ def test_pooling_for_compiled_code_is_torch_own_ties_included(shape):
         x = image.clone().requires_grad_()
         y = pool(x)
         y.backward(weight)
-        results.append((y.detach(), x.grad))  # type: ignore[arg-type]
+        results.append((y.detach(), x.grad))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
