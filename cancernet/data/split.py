@@ -254,9 +254,13 @@ def patch_keys(index: pd.DataFrame) -> np.ndarray:
     Returns:
         (N,) object array of strings.
     """
-    name = index["path"].astype(str).str.rsplit("/", n=1).str[-1]
-    position = index["x"].astype(str) + "," + index["y"].astype(str)
-    return (index["case"].astype(str) + "/" + position.where(index["x"] >= 0, name)).to_numpy(dtype=object)
+    columns = (index[name].tolist() for name in ("case", "path", "x", "y"))
+    # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
+    keys = [
+        f"{case}/{x},{y}" if x >= 0 else f"{case}/{path.rsplit('/', 1)[-1]}"
+        for case, path, x, y in zip(*columns, strict=True)
+    ]
+    return np.array(keys, dtype=object)
 
 
 def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:

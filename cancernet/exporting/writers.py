@@ -145,9 +145,10 @@ def write_onnx(subject: Subject, path: Path) -> None:
 
 def write_safetensors(subject: Subject, path: Path) -> None:
     """Write the weights under the names and in the layout of `TorchNetwork.state_dict`."""
-    save_file = importlib.import_module("safetensors.torch").save_file
+    save = importlib.import_module("safetensors.torch").save
     state = {name: value.contiguous().clone() for name, value in subject.network.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt", "cancernet": subject.text})
+    # Its own way of writing files leaves them readable by nobody else.
+    path.write_bytes(save(state, metadata={"format": "pt", "cancernet": subject.text}))
 
 
 def _example(subject: Subject) -> Tensor:
