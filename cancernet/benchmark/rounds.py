@@ -116,10 +116,10 @@ def race(contenders: Sequence[Contender], rounds: int) -> list[Figure]:
         for contender, figure in zip(contenders, figures, strict=True):
             start = time.perf_counter()
             answer = contender.worker.ask(**contender.request)
-            if round_ == 0:
-                print(f"  {contender.name}: ready in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-            else:
+            seconds = time.perf_counter() - start
+            value = f"{answer['value']:,.0f} {contender.unit}" if round_ > 0 else "ready"
+            print(f"  round {round_}, {contender.name}: {value} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+            if round_ > 0:
                 figure.values.append(answer["value"])
-                figure.peak = max(figure.peak or 0.0, answer["peak"]) if "peak" in answer else None
-        print(f"  round {round_} of {rounds} done", file=sys.stderr, flush=True)
+                figure.peak = max(figure.peak or 0.0, answer["peak"])
     return figures
