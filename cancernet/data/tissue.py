@@ -217,8 +217,8 @@ def _carcinoma(rng: np.random.Generator, tumour: Mask, fibres: Fibres) -> Carcin
     level = rng.uniform(0.7, 1.1)
     patterns = [  # each true where tumour cells lie
         smooth_noise(rng, shape, 7) > -1.0,
-        nest > rng.uniform(-0.6, 0.1),
-        np.abs(cord) < rng.uniform(0.32, 0.52),
+        nest > rng.uniform(-0.9, -0.2),
+        np.abs(cord) < rng.uniform(0.42, 0.62),
         np.abs(tubule - level) < 0.5,
     ]
     taste = rng.normal(0, 0.8, len(patterns))  # one case is mostly cords, the next mostly sheets
@@ -228,10 +228,10 @@ def _carcinoma(rng: np.random.Generator, tumour: Mask, fibres: Fibres) -> Carcin
     clear = np.where((choice == 3) & (tubule > level + 0.5) & tumour, 0.9, 0.0).astype(np.float32)
     cover = ndimage.gaussian_filter(cells.astype(np.float32), 0.9)
 
-    crowd = rng.uniform(0.075, 0.14) * np.exp(0.3 * smooth_noise(rng, shape, 60))
+    crowd = rng.uniform(0.1, 0.15) * np.exp(0.3 * smooth_noise(rng, shape, 60))
     y, x = _scatter(rng, np.where(cells, np.minimum(crowd, 0.2), 0), 0.2)
     spread = rng.uniform(0.15, 0.3)  # how unequal the nuclei are
-    size = rng.uniform(0.95, 1.12) * np.exp(rng.normal(0, spread, len(y)))
+    size = rng.uniform(1.0, 1.18) * np.exp(rng.normal(0, spread, len(y)))
     ratio = np.exp(np.abs(rng.normal(0, 0.35, len(y))))
     depth = rng.uniform(0.7, 1.05) * np.exp(rng.normal(0, 0.3, len(y)))
     nuclei = Ellipses.of(y, x, size * ratio**0.5, size / ratio**0.5, rng.uniform(0, np.pi, len(y)), depth)

@@ -38,7 +38,9 @@ def repeat(output: Path, arguments: Sequence[str], seeds: Sequence[int], checkpo
             options = [f"--seed_everything={seed}", f"--data.seed={seed}", f"--trainer.default_root_dir={folder}"]
             _run(["fit", *arguments, *options])
             run = max((folder / "lightning_logs").iterdir(), key=lambda path: path.stat().st_mtime)
-            _run(["test", f"--ckpt_path={run / 'checkpoints' / f'{checkpoint}.ckpt'}"])
+            # The data is recorded in the checkpoint; where its store is cached is not.
+            cache = [argument for argument in arguments if argument.startswith("--data.cache=")]
+            _run(["test", f"--ckpt_path={run / 'checkpoints' / f'{checkpoint}.ckpt'}", *cache])
             finished = _finished(folder)
         metrics: dict[str, Any] = json.loads(finished[-1].read_text(encoding="utf-8"))
         chosen = metrics["at_validation_threshold"]["balanced_accuracy"]
