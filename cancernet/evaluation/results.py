@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE, draw_confusion_matrix
+from cancernet.files import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,32 +113,32 @@ def shrink(images: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
 
 def write_predictions(folder: Path, table: pd.DataFrame) -> None:
     """Write `predictions.csv` and `predictions.parquet`; a reader meets the old files or the new ones, never a part."""
-    _replace(folder / "predictions.csv", lambda path: table.to_csv(path, index=False, float_format="%.9g"))
-    _replace(folder / "predictions.parquet", lambda path: table.to_parquet(path, index=False))
+    with replacing(folder / "predictions.csv") as path:
+        table.to_csv(path, index=False, float_format="%.9g")
+    with replacing(folder / "predictions.parquet") as path:
+        table.to_parquet(path, index=False)
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
     """Write `pictures.npz` (see `choose_pictures`)."""
-
-    def write(path: Path) -> None:
-        # An open file: given a path, NumPy appends its own ending to the name.
-        with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **pictures)
-
-    _replace(folder / "pictures.npz", write)
+    # An open file: given a path, NumPy appends its own ending to the name.
+    with replacing(folder / "pictures.npz") as path, path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **pictures)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write `metrics.json`; what is undefined (not a number) becomes null."""
     text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False) + "\n"
-    _replace(folder / "metrics.json", lambda path: path.write_text(text, encoding="utf-8"))
+    with replacing(folder / "metrics.json") as path:
+        path.write_text(text, encoding="utf-8")
 
 
 def write_confusion_matrix(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write `confusion_matrix.png`."""
     title = f"{metrics['patches']:,} {metrics['part']} patches, threshold {metrics['threshold']:g}"
     figure = draw_confusion_matrix(np.array(metrics["confusion_matrix"]), title, metrics["synthetic"])
-    _replace(folder / "confusion_matrix.png", lambda path: figure.savefig(path, format="png"))
+    with replacing(folder / "confusion_matrix.png") as path:
+        figure.savefig(path, format="png")
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -199,10 +199,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside the file and rename, so that an interruption leaves no half file."""
-    beside = path.with_name(f".{path.name}.partial")
-    write(beside)
-    os.replace(beside, path)  # noqa: PTH105

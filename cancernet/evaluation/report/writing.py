@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from cancernet import __version__
 from cancernet.errors import InputError
 from cancernet.evaluation.report import formatting
+from cancernet.files import replacing
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILTERS = ("figure", "signed", "interval", "percent", "count", "threshold")
@@ -46,16 +46,15 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file beside its place and move it there, so that an interruption leaves the old one whole.
+    """Write a file, and its folder where there is none.
 
     Raises:
         InputError: The place cannot be written to.
     """
-    beside = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)  # noqa: PTH105
+        with replacing(path) as beside:
+            beside.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
     return path
