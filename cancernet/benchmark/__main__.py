@@ -79,7 +79,7 @@ def _parse() -> Any:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender that count (5)")
     parser.add_argument("--batches", type=int, nargs="+", default=[256], help="batch sizes of the steps (256)")
     parser.add_argument("--patches", type=int, default=277_524, help="size of the drawn store (277524)")
-    parser.add_argument("--files", type=int, default=20_000, help="PNG files for prepare (20000)")
+    parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the drawn zip (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")
     parser.add_argument("--tensorflow-python", metavar="PATH", help="interpreter with tensorflow and keras")

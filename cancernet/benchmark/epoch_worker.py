@@ -112,7 +112,7 @@ def main(kind: str, source: str, logs: str) -> None:
     def answer(batch: int, batches: int, bf16: bool) -> dict[str, Any]:
         if batch not in kept:
             kept[batch] = (
-                IDCDataModule(source, batch_size=batch, augmentation="original")
+                IDCDataModule(source, batch_size=batch, augmentation=["original"])
                 if kind == "ours"
                 else LightningDataModule.from_datasets()
             )

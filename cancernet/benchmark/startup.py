@@ -67,7 +67,7 @@ def open_and_step(store: str, folder: str) -> dict[str, float]:
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    data = IDCDataModule(store, batch_size=FIRST_BATCH, augmentation="original")
+    data = IDCDataModule(store, batch_size=FIRST_BATCH, augmentation=["original"])
     trainer.fit(ClassificationTask(optimizer="adagrad", learning_rate=0.01), datamodule=data)
     return found
 

@@ -1,6 +1,7 @@
 """Training and inference steps in torch: ours, and the hand-written network. Run by `rounds`.
 
-Argument: `ours` or `handwritten`. Both do forward, weighted loss, backward and the update of Adagrad.
+Arguments: `ours` or `handwritten`, and `kept` where the process keeps the memory that it frees, as ours does. Both do
+forward, weighted loss, backward and the update of Adagrad.
 """
 
 import sys
@@ -34,10 +35,8 @@ def build(kind: str, compiled: bool) -> nn.Module:
             network.compile(fullgraph=True)
         return network
     from cancernet.model.execution import build_network
-    from cancernet.training.acceleration import compile_network, keep_freed_memory
+    from cancernet.training.acceleration import compile_network
 
-    if device().type == "cpu":
-        keep_freed_memory()
     network = build_network().to(device())
     if compiled:
         compile_network(network, device())
@@ -87,8 +86,12 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def main(kind: str) -> None:
+def main(kind: str, kept: bool) -> None:
     """Answer turns."""
+    if kept and device().type == "cpu":
+        from cancernet.training.acceleration import keep_freed_memory
+
+        keep_freed_memory()
     steps: dict[tuple[Any, ...], Step] = {}
 
     def answer(task: str, batch: int, compiled: bool, bf16: bool, repeat: int) -> dict[str, Any]:
@@ -104,4 +107,4 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "kept" in sys.argv[2:])
