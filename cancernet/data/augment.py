@@ -4,13 +4,17 @@ The functions take and return float images (B, 3, H, W) in [0, 1] with H = W, an
 the generator they are given, so that a batch is the same whenever it is drawn again.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "original", "modern"]
+from cancernet.data.stains import jitter_stains, normalize_stains
+
+Operation = Literal["original", "symmetries", "rotation", "stain_jitter"]
 
 ROTATION = 20.0
 """Degrees to either side; this and the next two are the 2019 recipe's (its shear of 0.05 degrees moves the corner of a
@@ -19,47 +23,54 @@ ZOOM = 0.05
 SHIFT = 0.1
 """Fraction of the patch's side."""
 
-STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-"""Optical density of haematoxylin, eosin and the residual in red, green, blue: Ruifrok & Johnston 2001."""
-STAIN_SCALE = 0.2
-"""Each stain's amount is multiplied by a number from 1 - 0.2 to 1 + 0.2 and shifted by up to 0.05, the range of strong
-stain augmentation in Tellez et al., Medical Image Analysis 2019."""
-STAIN_SHIFT = 0.05
 
-
-def scale_and_augment(pixels: Tensor, recipe: Augmentation, seed: int) -> Tensor:
+def scale_and_augment(
+    pixels: Tensor, operations: Sequence[Operation], seed: int, stains: Tensor | None = None
+) -> Tensor:
     """Turn the pixels of a batch into what the network takes, on whatever device they are.
 
     Args:
         pixels: (B, 3, H, W) uint8.
-        recipe: As `augment` takes it.
+        operations: As `augment` takes them.
         seed: Determines the augmentation.
+        stains: (B, 2, 3) optical density of each image's case, to be brought to the reference's; None leaves it.
 
     Returns:
         (B, 3, H, W) float32 in [0, 1], in channels-last memory format.
     """
     image = pixels.float().div_(255)
-    if recipe != "none":
-        image = augment(image, recipe, torch.Generator(image.device).manual_seed(seed))
+    if stains is not None:
+        image = normalize_stains(image, stains)
+    if operations:
+        image = augment(image, operations, torch.Generator(image.device).manual_seed(seed))
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def augment(image: Tensor, recipe: Augmentation, generator: torch.Generator) -> Tensor:
-    """Apply a recipe by name.
+def augment(image: Tensor, operations: Sequence[Operation], generator: torch.Generator) -> Tensor:
+    """Apply operations one after the other, each to every image with draws of its own.
 
     Args:
         image: (B, 3, H, W) float in [0, 1].
-        recipe: `none`; `original`, the 2019 recipe; `modern`, all eight symmetries of the square and stain jitter.
+        operations: Names in `OPERATIONS`.
         generator: Source of all random numbers, on the image's device.
 
     Returns:
         (B, 3, H, W) float in [0, 1].
     """
-    if recipe == "original":
-        return warp(image, original_transforms(len(image), generator))
-    if recipe == "modern":
-        return jitter_stains(turn_and_flip(image, generator), generator)
+    for operation in operations:
+        image = OPERATIONS[operation](image, generator)
     return image
+
+
+def rotate_zoom_shift(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply the 2019 recipe: a small rotation, zoom and shift, flips; beyond the edge the edge is repeated."""
+    return warp(image, original_transforms(len(image), generator), "border")
+
+
+def rotate(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Rotate each image by any angle about its centre; the corners show its mirror image, which looks like tissue."""
+    angle = torch.rand(len(image), generator=generator, device=image.device) * (2 * math.pi)
+    return warp(image, torch.cat([_rotations(angle), angle.new_zeros(len(image), 2, 1)], dim=2), "reflection")
 
 
 def original_transforms(count: int, generator: torch.Generator) -> Tensor:
@@ -72,27 +83,31 @@ def original_transforms(count: int, generator: torch.Generator) -> Tensor:
         (count, 2, 3) float: output to input, in units of half a side, as `torch.nn.functional.affine_grid` takes them.
     """
     uniform = torch.rand(count, 7, generator=generator, device=generator.device) * 2 - 1
-    angle = torch.deg2rad(uniform[:, 0] * ROTATION)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    rotation = torch.stack([cos, -sin, sin, cos], dim=1).view(count, 2, 2)
+    rotation = _rotations(torch.deg2rad(uniform[:, 0] * ROTATION))
     flip = torch.where(uniform[:, 3:5] < 0, -1.0, 1.0)
     zoom = (1 + uniform[:, 1:3] * ZOOM) * flip
     shift = uniform[:, 5:7] * (2 * SHIFT)
     return torch.cat([rotation * zoom[:, None, :], rotation @ shift[:, :, None]], dim=2)
 
 
-def warp(image: Tensor, transform: Tensor) -> Tensor:
-    """Resample each image under its own affine transform, bilinearly; beyond the edge the edge is repeated.
+def _rotations(angle: Tensor) -> Tensor:
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
+
+
+def warp(image: Tensor, transform: Tensor, beyond: Literal["border", "reflection"] = "border") -> Tensor:
+    """Resample each image under its own affine transform, bilinearly.
 
     Args:
         image: (B, 3, H, W) float.
         transform: (B, 2, 3), output to input coordinates in units of half a side.
+        beyond: What stands beyond the edge: the edge repeated, or the image mirrored at it.
 
     Returns:
         (B, 3, H, W) float.
     """
     grid = F.affine_grid(transform.to(image.dtype), list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
 
 
 def turn_and_flip(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -107,25 +122,16 @@ def turn_and_flip(image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(choice[2], image.flip(3), image)
 
 
-def jitter_stains(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary the amount of each stain in optical density.
+def symmetries(image: Tensor) -> list[Tensor]:
+    """Return the eight symmetric versions of a batch (B, 3, H, W), each the same for all its images."""
+    square = [image, image.flip(2), image.flip(3), image.flip((2, 3))]
+    return square + [turned.transpose(2, 3) for turned in square]
 
-    Light falls exponentially with the stain it passes (Beer-Lambert), so amounts are linear in optical density: it is
-    taken apart into the stains of `STAINS`, each is scaled and shifted, and put together again.
 
-    Args:
-        image: (B, 3, H, W) float in [0, 1].
-        generator: Source of all random numbers, on the image's device.
-
-    Returns:
-        (B, 3, H, W) float in [0, 1].
-    """
-    stains = F.normalize(torch.tensor(STAINS, device=image.device, dtype=image.dtype))
-    uniform = torch.rand(2, len(image), 3, generator=generator, device=image.device, dtype=image.dtype) * 2 - 1
-    scale = 1 + uniform[0] * STAIN_SCALE
-    mixing = torch.linalg.inv(stains) @ (scale[:, :, None] * stains)
-    # One intensity step is added so that black has a finite density, and taken off again at the end.
-    density = -torch.log((image * 255 + 1) / 256)
-    density = torch.einsum("bchw,bcd->bdhw", density, mixing)
-    density = density + ((uniform[1] * STAIN_SHIFT) @ stains)[:, :, None, None]
-    return ((torch.exp(-density) * 256 - 1) / 255).clamp(0, 1)
+OPERATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "original": rotate_zoom_shift,
+    "symmetries": turn_and_flip,
+    "rotation": rotate,
+    "stain_jitter": jitter_stains,
+}
+"""Name of an operation -> what it does to a batch."""

@@ -1,7 +1,7 @@
 """The IDC archive as a LightningDataModule: from a root of any kind to batches on the device."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cancernet.data.augment import Augmentation, scale_and_augment
+from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.exposure import SEEN, Exposure, rows_outside
 from cancernet.data.split import PARTS, Split, check_parts, make_split
+from cancernet.data.stains import measure_stains
 from cancernet.data.store import PatchStore, find_store
 from cancernet.errors import InputError
 
@@ -114,8 +115,11 @@ class IDCDataModule(LightningDataModule):
         folds: Number of folds for cross-validation by case.
         fold: Which fold is the test part, from 0.
         batch_size: Patches per batch and process.
-        augmentation: `none`, `original` (rotation, zoom, shifts, flips of the 2019 recipe) or `modern` (all eight
-            symmetries, stain jitter in optical density); in training only.
+        augmentation: What is done to the patches that train, one after the other: `original` (rotation, zoom, shifts,
+            flips of the 2019 recipe), `symmetries` (all eight of the square), `rotation` (by any angle), `stain_jitter`
+            (in optical density).
+        stain_normalization: Bring the stains of every case, as measured on its patches, to the same ones; in training
+            and in use.
         cache: Folder for packed stores and the drawn archive; the user's cache folder where not given.
         workers: Processes that decode images while packing; all cores where not given.
         loader_workers: Processes that gather batches; 0 gathers in the training process, which is fast enough for most.
@@ -131,7 +135,8 @@ class IDCDataModule(LightningDataModule):
         folds: int | None = None,
         fold: int | None = None,
         batch_size: int = 256,
-        augmentation: Augmentation = "modern",
+        augmentation: Sequence[Operation] = ("symmetries", "stain_jitter"),
+        stain_normalization: bool = False,
         cache: str | None = None,
         workers: int | None = None,
         loader_workers: int = 0,
@@ -146,7 +151,8 @@ class IDCDataModule(LightningDataModule):
         self.folds = folds
         self.fold = fold
         self.batch_size = batch_size
-        self.augmentation = augmentation
+        self.augmentation = list(augmentation)
+        self.stain_normalization = stain_normalization
         self.cache = None if cache is None else Path(cache)
         self.workers = workers
         self.loader_workers = loader_workers
@@ -157,14 +163,16 @@ class IDCDataModule(LightningDataModule):
         self.earlier: Exposure | None = None
         self._stage: str
         self._resident: Tensor | None = None
+        self._stains: Tensor | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
         """What a checkpoint keeps so that `test` finds the same data again, from whatever folder it is called."""
-        names = ("seed", "folds", "fold", "batch_size", "augmentation")
+        names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization")
         files = {"root": self.root, "split": self.protocol}
         return {
             **{name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in files.items()},
+            "cache": None if self.cache is None else str(self.cache.resolve()),
             **{name: getattr(self, name) for name in names},
         }
 
@@ -304,6 +312,12 @@ class IDCDataModule(LightningDataModule):
         """
         if "image" not in batch and self._resident is not None:
             batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
-        training = self.trainer is not None and self.trainer.training
-        batch["image"] = scale_and_augment(batch["image"], self.augmentation if training else "none", batch["seed"])
+        operations = self.augmentation if self.trainer is not None and self.trainer.training else ()
+        stains = self._stains_of(batch["case"]) if self.stain_normalization else None
+        batch["image"] = scale_and_augment(batch["image"], operations, batch["seed"], stains)
         return batch
+
+    def _stains_of(self, case: Tensor) -> Tensor:
+        if self._stains is None:
+            self._stains = measure_stains(self.store, self.store.index["case"].factorize()[0]).to(case.device)
+        return self._stains[case]

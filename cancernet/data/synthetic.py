@@ -25,7 +25,7 @@ from cancernet.data.archive import SYNTHETIC_MARK
 from cancernet.data.tissue import Slide, draw_slide
 from cancernet.errors import InputError
 
-GENERATOR = "cancernet-tissue-1"
+GENERATOR = "cancernet-tissue-2"
 """Name and version of the drawing: a change of a single pixel gets a new number."""
 DEFAULT_CASES = 40
 """Some 6,000 patches: drawn, learned and tested within minutes on two processor cores."""

@@ -3,8 +3,16 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cancernet.data import augment as augmentation
-from cancernet.data.augment import augment, jitter_stains, original_transforms, turn_and_flip, warp
+from cancernet.data.augment import (
+    OPERATIONS,
+    augment,
+    original_transforms,
+    rotate,
+    scale_and_augment,
+    symmetries,
+    turn_and_flip,
+    warp,
+)
 
 
 def draw_images(count: int = 6, side: int = 50) -> torch.Tensor:
@@ -15,15 +23,22 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("recipe", ["none", "original", "modern"])
-def test_images_keep_shape_and_range_and_the_seed_determines_them(recipe):
+@pytest.mark.parametrize("operations", [[], *([name] for name in OPERATIONS), list(OPERATIONS)])
+def test_images_keep_shape_and_range_and_the_seed_determines_them(operations):
     image = draw_images()
-    out = augment(image, recipe, generator(3))
+    out = augment(image, operations, generator(3))
     assert out.shape == image.shape
     assert out.min() >= 0
     assert out.max() <= 1
-    assert torch.equal(out, augment(image, recipe, generator(3)))
-    assert torch.equal(out, augment(image, recipe, generator(4))) == (recipe == "none")
+    assert torch.equal(out, augment(image, operations, generator(3)))
+    assert torch.equal(out, augment(image, operations, generator(4))) == (not operations)
+
+
+def test_operations_are_applied_in_their_order():
+    pixels = (draw_images() * 255).to(torch.uint8)
+    random = generator(5)
+    expected = rotate(turn_and_flip(pixels.float() / 255, random), random)
+    torch.testing.assert_close(scale_and_augment(pixels, ["symmetries", "rotation"], 5), expected)
 
 
 def test_identity_transform_returns_the_image():
@@ -76,18 +91,33 @@ def test_all_eight_symmetries_occur_equally_often_and_no_other():
     assert min(counts) > 850
 
 
-def test_stain_jitter_of_no_strength_changes_nothing(monkeypatch):
-    monkeypatch.setattr(augmentation, "STAIN_SCALE", 0.0)
-    monkeypatch.setattr(augmentation, "STAIN_SHIFT", 0.0)
-    image = draw_images()
-    torch.testing.assert_close(jitter_stains(image, generator()), image, atol=1e-5, rtol=0)
+def test_the_eight_symmetries_are_each_there_once():
+    picture = torch.arange(27.0).view(1, 3, 3, 3)
+    turned = [torch.rot90(picture, k, (2, 3)) for k in range(4)]
+    expected = [*turned, *(image.flip(3) for image in turned)]
+    found = symmetries(picture)
+    assert len(found) == 8
+    assert all(sum(torch.equal(image, other) for other in found) == 1 for image in expected)
 
 
-def test_stain_jitter_scales_a_pure_stain_in_optical_density():
-    haematoxylin = torch.nn.functional.normalize(torch.tensor(augmentation.STAINS), dim=1)[0]
-    image = ((torch.exp(-0.8 * haematoxylin) * 256 - 1) / 255).view(1, 3, 1, 1).expand(500, 3, 1, 1)
-    density = -torch.log((jitter_stains(image, generator()) * 255 + 1) / 256)[:, :, 0, 0]
-    amounts = density @ torch.linalg.inv(torch.nn.functional.normalize(torch.tensor(augmentation.STAINS), dim=1))
-    assert (amounts[:, 0] / 0.8 - 1).abs().max() < 0.2 + 0.05 / 0.8 + 1e-3
-    # Only the shift moves the stains that are not there; light cannot be brighter than white, which clips some.
-    assert amounts[:, 1:].abs().max() < 0.06
+def test_free_rotation_turns_by_any_angle_about_the_centre():
+    """A dark spot beside the centre stays at its distance, and is found in every direction equally often."""
+    side, distance = 51, 15
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    center = side // 2
+    spot = torch.exp(-((row - center) ** 2 + (column - center - distance) ** 2) / 8.0)
+    # Beyond the circle that the square holds, the corners show a mirror image.
+    inside = torch.hypot((row - center).double(), (column - center).double()) < center
+    out = rotate(spot.expand(2000, 3, side, side), generator())[:, 0] * inside
+    mass = out.sum(dim=(1, 2))
+    y = (out * (row - center)).sum(dim=(1, 2)) / mass
+    x = (out * (column - center)).sum(dim=(1, 2)) / mass
+    torch.testing.assert_close(torch.hypot(x, y), torch.full((2000,), float(distance)), atol=0.1, rtol=0)
+    quarter = torch.bincount(((torch.atan2(y, x) + torch.pi) / (torch.pi / 2)).long().clamp(max=3), minlength=4)
+    assert quarter.min() > 430
+
+
+def test_free_rotation_shows_nothing_but_the_image():
+    """Reflected at the edge, a picture of one colour stays one colour."""
+    plain = torch.full((4, 3, 50, 50), 0.7)
+    torch.testing.assert_close(rotate(plain, generator()), plain)
