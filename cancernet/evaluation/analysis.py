@@ -77,19 +77,23 @@ def fit_calibration(scores: Scores) -> dict[str, Any]:
 
     Returns:
         `threshold`, `temperature`, `bounded`, `operating_points` (list of `name`, `fixed`, `target`, `threshold`,
-        `sensitivity`, `specificity`), `patches`, `cases`: plain numbers, strings and lists, as a checkpoint holds them.
+        `sensitivity`, `specificity`), `auroc`, `average_precision`, `balanced_accuracy` (at the threshold), `patches`,
+        `cases`: plain numbers, strings and lists, as a checkpoint holds them.
 
     Raises:
         ValueError: One class only, or a logit that is not finite.
     """
     temperature = fit_temperature(scores.label, scores.logit)
+    threshold = youden(scores.label, scores.probability)
     return {
-        "threshold": youden(scores.label, scores.probability),
+        "threshold": threshold,
         "temperature": temperature.value,
         "bounded": temperature.bounded,
         "operating_points": [
             {"name": point.name, **asdict(point)} for point in operating_points(scores.label, scores.probability)
         ],
+        **_ranks(scores),
+        "balanced_accuracy": _at(scores, threshold)["balanced_accuracy"],
         "patches": len(scores.label),
         "cases": len(np.unique(scores.case)),
     }

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from cancernet.evaluation.calibration import apply_temperature
 from cancernet.exporting.checking import TOLERANCE, Agreement, check
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, build_plain
-from cancernet.training.runs import read_checkpoint, recorded_network
+from cancernet.training.runs import data_state, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
@@ -62,6 +62,7 @@ def export(
         raise InputError(f"--patches: expected 1 or more, got {patches}")
     writer.require()
     content = read_checkpoint(checkpoint)
+    _check_one_pass(content)
     task = ClassificationTask(**recorded_network(content))
     task.load_state_dict(content["state_dict"])
     subject = Subject(task.eval().network, describe(checkpoint, content, format, input))
@@ -81,6 +82,20 @@ def export(
     if not subject.metadata["calibrated"]:
         print("The checkpoint holds no calibration: the temperature is 1 and the threshold 0.5")
     print(output)
+
+
+def _check_one_pass(content: dict[str, Any]) -> None:
+    """Refuse a model whose answer takes more than one pass over one patch: the file would not give it."""
+    if recorded_network(content)["test_time_symmetries"]:
+        raise InputError(
+            "export: this model averages over eight symmetries, which an exported one does not; run "
+            "`cancernet calibrate CKPT --test_time_symmetries false` first"
+        )
+    if data_state(content).get("arguments", {}).get("stain_normalization"):
+        raise InputError(
+            "export: this model expects stains normalised over the patches of a case, and an exported one sees single "
+            "patches; train without data.stain_normalization"
+        )
 
 
 def take_patches(root: str | None, count: int, size: int, cache: str | None) -> np.ndarray:

@@ -24,6 +24,7 @@ def calibrate(
     split: str | None = None,
     cache: str | None = None,
     batch_size: int | None = None,
+    test_time_symmetries: bool | None = None,
 ) -> None:
     """Choose threshold, operating points and temperature on validation and store them in the checkpoint.
 
@@ -35,6 +36,7 @@ def calibrate(
         split: Another split than the recorded one, or where its CSV file lies now.
         cache: Folder for packed stores; the user's cache folder where not given.
         batch_size: Patches per batch.
+        test_time_symmetries: From now on, average the logit over the eight symmetries of the square, or do not.
 
     Raises:
         InputError: No such checkpoint or data, cases in the validation part that trained the model, or a validation
@@ -44,16 +46,18 @@ def calibrate(
     state = data_state(content)
     if not state:
         raise InputError(f"{checkpoint}: holds no record of its data, so what it has seen is unknown; train again")
-    given = {"root": root, "split": split, "batch_size": batch_size}
+    given = {"root": root, "split": split, "cache": cache, "batch_size": batch_size}
     changes = {name: value for name, value in given.items() if value is not None}
-    data = IDCDataModule(**{**state["arguments"], **changes, "cache": cache})
+    data = IDCDataModule(**{**state["arguments"], **changes})
     data.setup("validate")
     data.load_state_dict(state)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    print(calibrate_checkpoint(checkpoint, data, device), flush=True)
+    print(calibrate_checkpoint(checkpoint, data, device, test_time_symmetries), flush=True)
 
 
-def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.device) -> str:
+def calibrate_checkpoint(
+    path: str | Path, data: IDCDataModule, device: torch.device, test_time_symmetries: bool | None = None
+) -> str:
     """Choose threshold and temperature for one checkpoint and store them in it.
 
     The pass over the validation part goes through the checkpoint's own weights: those of the best epoch, averaged
@@ -64,6 +68,7 @@ def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.de
         path: The checkpoint.
         data: Set up, and checked against what the checkpoint has seen.
         device: Where to run.
+        test_time_symmetries: Whether the model is to average over symmetries from now on; None leaves it.
 
     Returns:
         One line that says what was chosen.
@@ -72,6 +77,8 @@ def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.de
         InputError: One class only, or logits that are not finite.
     """
     content = read_checkpoint(path, mapped=False)
+    if test_time_symmetries is not None:
+        content["cancernet"]["test_time_symmetries"] = test_time_symmetries
     task = ClassificationTask(**recorded_network(content))
     task.load_state_dict(content["state_dict"])
     rows = data.split.rows("validation")
@@ -112,7 +119,7 @@ def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray
             there: dict[str, Any] = {
                 name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
             }
-            logits.append(task(data.on_after_batch_transfer(there, 0)["image"]).cpu())
+            logits.append(task.predict_logit(data.on_after_batch_transfer(there, 0)["image"]).cpu())
     return torch.cat(logits).numpy()
 
 

@@ -1,6 +1,5 @@
 """Run folders and the checkpoints in them."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from cancernet.errors import InputError
+from cancernet.files import replacing
 
 
 def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
@@ -37,24 +37,18 @@ def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
 
 
 def replace_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint beside the old file, then rename: an interruption leaves the old one whole."""
-    # A link to a checkpoint stays a link.
-    path = Path(path).resolve()
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("wb") as file:
-            torch.save(checkpoint, file)
-            # Or a power cut could leave the new name with an empty file.
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a checkpoint in the place of the old one, which an interruption leaves whole."""
+    with replacing(path) as beside:
+        torch.save(checkpoint, beside)
 
 
 def recorded_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the task's arguments that say what network a checkpoint holds."""
-    return {name: checkpoint["cancernet"][name] for name in ("network", "classes", "image_size")}
+    record = checkpoint["cancernet"]
+    return {
+        **{name: record[name] for name in ("network", "classes", "image_size")},
+        "test_time_symmetries": record.get("test_time_symmetries", False),
+    }
 
 
 def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:

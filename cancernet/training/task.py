@@ -6,17 +6,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from cancernet import __version__
+from cancernet.data.augment import symmetries
 from cancernet.errors import InputError
 from cancernet.model.execution import build_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.conversion import start_from
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
+from cancernet.training.runs import recorded_network
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
@@ -44,6 +47,10 @@ class ClassificationTask(LightningModule):
         class_weights: `none`, `balanced` (largest class count / class count, as in 2019) or two numbers, benign first;
             in the training loss only.
         label_smoothing: Share of the label, 0 to 1, spread evenly over both classes; in the training loss only.
+        mixup: Train on pairs of patches, mixed in shares drawn from Beta(mixup, mixup); 0 does not (Zhang et al. 2018).
+        dropout: Factor on the network's dropout rates; 0 drops nothing.
+        test_time_symmetries: Average the logit over the eight symmetries of the square wherever the trained network is
+            used; calibration belongs to it, so `calibrate` changes it, not `test`.
         compile: Run the network through torch.compile; the first batches then take a minute longer. `reduce-overhead`
             also replays CUDA graphs, on a GPU.
         weights: Start from these instead of random ones: a file that Keras or tf.keras saved, or a checkpoint of ours.
@@ -65,11 +72,19 @@ class ClassificationTask(LightningModule):
         warmup: float = 0.0,
         class_weights: ClassWeights = "none",
         label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        dropout: float = 1.0,
+        test_time_symmetries: bool = False,
         compile: bool | Literal["reduce-overhead"] = False,
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.description = {"network": network, "classes": classes, "image_size": image_size}
+        self.description = {
+            "network": network,
+            "classes": classes,
+            "image_size": image_size,
+            "test_time_symmetries": test_time_symmetries,
+        }
         self.image_size = image_size
         self.network = build_network(width=image_size, height=image_size, classes=classes)
         # What the weights have seen, the data module has to know before it lets anything judge them.
@@ -77,6 +92,8 @@ class ClassificationTask(LightningModule):
         for layer in self.network.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.momentum = 1 - batch_norm_momentum
+            elif isinstance(layer, nn.Dropout):
+                layer.p *= dropout
         self.optimizer: dict[str, Any] = {
             "name": optimizer,
             "learning_rate": learning_rate,
@@ -89,6 +106,8 @@ class ClassificationTask(LightningModule):
         self.warmup = warmup
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self.test_time_symmetries = test_time_symmetries
         # Not a buffer: weight averaging would average it, checkpoints would carry it.
         self._class_weight = torch.ones(2)
         self.compile_network = compile
@@ -131,27 +150,51 @@ class ClassificationTask(LightningModule):
         weight = self._class_weight.to(logit.dtype)[label]
         return F.binary_cross_entropy_with_logits(logit, target, weight, reduction="sum") / len(label)
 
+    def predict_logit(self, image: Tensor) -> Tensor:
+        """Return the logit of IDC as it is to be used: averaged over the symmetries of the square where so chosen.
+
+        Args:
+            image: (B, 3, H, W) float in [0, 1].
+
+        Returns:
+            (B,) float32.
+        """
+        if not self.test_time_symmetries:
+            return self(image)
+        return torch.stack([self(turned) for turned in symmetries(image)]).mean(dim=0)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch."""
-        loss = self._judge(batch, self(batch["image"]), "train")
+        loss = self._judge_mixed(batch) if self.mixup > 0 else self._judge(batch, self(batch["image"]), "train")
         if batch_idx % LOSS_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
         return loss
 
+    def _judge_mixed(self, batch: dict[str, Any]) -> Tensor:
+        """Return the loss of a batch mixed with itself in another order; metrics take the larger share's labels."""
+        image, label = batch["image"], batch["label"]
+        drawn = float(np.random.default_rng(batch["seed"]).beta(self.mixup, self.mixup))
+        share = max(drawn, 1 - drawn)
+        # The order of a training batch is drawn anew in each epoch: its reverse is as good as any.
+        logit = self(share * image + (1 - share) * image.flip(0))
+        loss = self._judge(batch, logit, "train")
+        return share * loss + (1 - share) * self.loss(logit, label.flip(0), training=True)
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._judge(batch, self(batch["image"]), "val")
+        """Update the validation metrics; while training, with the plain logit, which costs an eighth."""
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        self._judge(batch, (self if fitting else self.predict_logit)(batch["image"]), "val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the test metrics and keep the logits with their rows; the second loader's cases are not judged."""
-        logit = self(batch["image"])
+        logit = self.predict_logit(batch["image"])
         if dataloader_idx == 0:
             self._judge(batch, logit, "test")
         self._outputs.append((batch["index"], logit))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the logits with their rows until the end."""
-        self._outputs.append((batch["index"], self(batch["image"])))
+        self._outputs.append((batch["index"], self.predict_logit(batch["image"])))
 
     def _judge(self, batch: dict[str, Any], logit: Tensor, stage: str) -> Tensor:
         """Update the stage's metrics and return the loss."""
@@ -254,12 +297,13 @@ class ClassificationTask(LightningModule):
         Raises:
             InputError: Names the first difference.
         """
-        theirs = checkpoint.get("cancernet", {})
+        theirs = recorded_network(checkpoint)
         for name, ours in self.description.items():
-            if theirs.get(name) != ours:
+            if theirs[name] != ours:
+                other = "calibrate the checkpoint" if name == "test_time_symmetries" else "another checkpoint"
                 raise InputError(
-                    f"the checkpoint's network has {name} {theirs.get(name)!r}, this one {ours!r}; "
-                    f"give --model.{name} {theirs.get(name)!r}, or another checkpoint"
+                    f"the checkpoint's network has {name} {theirs[name]!r}, this one {ours!r}; "
+                    f"give --model.{name} {theirs[name]!r}, or {other}"
                 )
 
 

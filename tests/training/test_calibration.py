@@ -10,12 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from cancernet.cli import main
+from cancernet.data.augment import symmetries
+from cancernet.data.store import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.evaluation.results import shrink
 from cancernet.training.runs import read_checkpoint, recorded_calibration
+from cancernet.training.task import ClassificationTask
 from tests.conftest import learnable_files
 from tests.data.drawing import write_zip
 
@@ -74,6 +78,39 @@ def test_fit_calibrates_both_checkpoints(run_folder, name):
     assert (found["patches"], found["cases"]) == (40, 2)
     assert found["data"]["name"] == "colours"
     assert not list(run_folder.rglob("*.partial"))
+
+
+def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(run_folder):
+    (table,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
+    part = table[table["split"] == "validation"]
+    found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
+    assert found is not None
+    assert found["auroc"] == pytest.approx(roc_auc_score(part["label"], part["probability"]), abs=0.01)
+    called = part["probability"] >= found["threshold"]
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(part["label"], called), abs=0.03)
+
+
+def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_folder, archive, cache, tmp_path, capsys):
+    own = [f"--data.root={archive}", f"--data.cache={cache}"]
+    assert main(["test", f"--ckpt_path={checkpoint}", "--model.test_time_symmetries=true", *own, *QUIET]) == 2
+    assert "calibrate the checkpoint" in error_line(capsys)
+    before = recorded_calibration(read_checkpoint(checkpoint))
+    assert main(["calibrate", str(checkpoint), "--test_time_symmetries=true", f"--cache={cache}"]) == 0
+    assert recorded_calibration(read_checkpoint(checkpoint)) != before
+    assert main(["predict", f"--ckpt_path={checkpoint}", *own, *QUIET]) == 0
+    (averaged,) = (pd.read_parquet(path) for path in tmp_path.glob("predict-*/predictions.parquet"))
+    (plain,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
+    task = ClassificationTask()
+    task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    images = find_store(archive, cache, workers=1).images[:8]
+    with torch.inference_mode():
+        image = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+        logits = [task.eval()(turned) for turned in symmetries(image)]
+    np.testing.assert_allclose(plain["logit"][:8], logits[0], atol=1e-4)
+    np.testing.assert_allclose(averaged["logit"][:8], torch.stack(logits).mean(dim=0), atol=1e-4)
+    # The export's network runs once: it is not what was calibrated.
+    assert main(["export", str(checkpoint), "--format=torch", f"--output={tmp_path / 'model.pt2'}"]) == 2
+    assert "--test_time_symmetries false" in error_line(capsys)
 
 
 def test_the_pass_goes_through_the_averaged_weights_of_the_checkpoint(run_folder):
@@ -177,7 +214,7 @@ def test_an_interruption_leaves_the_old_file(checkpoint, cache, monkeypatch):
     before = checkpoint.read_bytes()
 
     def interrupted(content, file):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", interrupted)

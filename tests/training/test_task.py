@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Trainer
 
 from cancernet.errors import InputError
 from cancernet.training.optimization import build_optimizer, build_schedule
@@ -132,3 +133,46 @@ def test_bad_settings_are_named(settings, words):
     with pytest.raises(InputError, match=words):
         optimizer = build_optimizer(task.network, **task.optimizer)
         build_schedule(optimizer, task.schedule, task.warmup, 10)
+
+
+def test_the_averaged_logit_does_not_depend_on_how_the_patch_lies():
+    # In double precision: the logits of a fresh network are as small as the rounding of single precision.
+    task = ClassificationTask(test_time_symmetries=True).eval().double()
+    image = torch.rand(3, 3, 50, 50, dtype=torch.float64)
+    with torch.inference_mode():
+        logit = task.predict_logit(image)
+        turned = image.transpose(2, 3).flip(2)
+        torch.testing.assert_close(task.predict_logit(turned), logit, atol=0, rtol=1e-6)
+        assert not torch.allclose(task(turned), task(image), atol=0, rtol=1e-2)
+        task.test_time_symmetries = False
+        assert torch.equal(task.predict_logit(image), task(image))
+
+
+def test_dropout_is_a_factor_on_the_rates():
+    def rates(dropout):
+        return [layer.p for layer in ClassificationTask(dropout=dropout).network.modules() if hasattr(layer, "p")]
+
+    assert rates(0.5) == [rate / 2 for rate in rates(1.0)]
+    assert set(rates(0.0)) == {0.0}
+
+
+def test_mixed_loss_is_that_of_mixed_labels(task, monkeypatch):
+    """The cross-entropy is linear in the label: two losses in shares are one loss of the mixed label."""
+    image, label = torch.rand(6, 3, 50, 50), torch.tensor([0, 1, 1, 0, 1, 0])
+    seen = []
+
+    def forward(mixed):
+        seen.append(mixed)
+        return mixed.mean(dim=(1, 2, 3)) - 0.4
+
+    monkeypatch.setattr(task, "forward", forward)
+    monkeypatch.setattr(task, "mixup", 0.2)
+    task.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    loss = task._judge_mixed({"image": image, "label": label, "seed": 7})
+    drawn = np.random.default_rng(7).beta(0.2, 0.2)
+    share = max(drawn, 1 - drawn)
+    torch.testing.assert_close(seen[0], share * image + (1 - share) * image.flip(0), check_dtype=False)
+    target = (share * label + (1 - share) * label.flip(0)).to(seen[0].dtype)
+    expected = F.binary_cross_entropy_with_logits(seen[0].mean(dim=(1, 2, 3)) - 0.4, target)
+    torch.testing.assert_close(loss, expected)
+    assert 0.5 < share < 1
