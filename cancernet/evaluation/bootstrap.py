@@ -120,10 +120,47 @@ def paired_difference(
     Raises:
         ValueError: If shapes differ, values are out of range or a metric is unknown.
     """
+    a, b = [(probability_a, threshold_a)], [(probability_b, threshold_b)]
+    return paired_mean_difference(label, a, b, case, draws=draws, seed=seed, level=level, metrics=metrics)
+
+
+def paired_mean_difference(
+    label: ArrayLike,
+    a: Sequence[tuple[ArrayLike, float]],
+    b: Sequence[tuple[ArrayLike, float]],
+    case: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Difference]:
+    """Mean metric of several predictions less that of several others, as of runs that differ in their seed.
+
+    Every prediction is judged on the same draws of cases, and the metric is averaged over predictions within a draw:
+    the interval is that of the cases, for these runs. A draw counts where all are defined.
+
+    Args:
+        label: (N,) of 0 and 1.
+        a: Probabilities (N,) and threshold of each prediction on the one side.
+        b: The same of the other side.
+        case: (N,) names of the cases.
+        draws: Number of resamples.
+        seed: Seed of the draws.
+        level: Coverage of the intervals, in (0, 1).
+        metrics: Which of `METRICS` to compute.
+
+    Raises:
+        ValueError: If shapes differ, values are out of range or a metric is unknown.
+    """
     names, index = case_index(case)
     counts = draw_cases(len(names), draws, seed)
-    of_a = values_of_draws(label, probability_a, index, counts, threshold_a, metrics)
-    of_b = values_of_draws(label, probability_b, index, counts, threshold_b, metrics)
+
+    def average(side: Sequence[tuple[ArrayLike, float]]) -> dict[str, FloatArray]:
+        values = [values_of_draws(label, probability, index, counts, at, metrics) for probability, at in side]
+        return {name: np.mean([one[name] for one in values], axis=0) for name in values[0]}
+
+    of_a, of_b = average(a), average(b)
     return {name: _difference(of_a[name], of_b[name], level) for name in of_a}
 
 

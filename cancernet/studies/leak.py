@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cancernet.errors import InputError
-from cancernet.studies.repetition import repeat, summarise
+from cancernet.studies.repetition import plan, repeat, summarise
 
 CONFIG = Path(__file__).parents[2] / "configs" / "original.yaml"
 """The recipe of the tutorial whose split leaks."""
@@ -30,7 +30,8 @@ def measure(archive: str, output: Path, seeds: list[int], options: list[str]) ->
     """
     arguments = [f"--config={CONFIG}", f"--data.root={archive}", *options]
     runs = [
-        repeat(output / split, [*arguments, f"--data.split={split}"], seeds).assign(split=split) for split in SPLITS
+        repeat(plan(output / split, seeds), [*arguments, f"--data.split={split}"]).assign(split=split)
+        for split in SPLITS
     ]
     table = pd.concat(runs, ignore_index=True)
     table.to_csv(output / "leak.csv", index=False)

@@ -1,61 +1,157 @@
-"""One configuration over several seeds, each run finished once."""
+"""One configuration over several seeds and folds, each run finished once."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from cancernet.cli import main
 from cancernet.errors import InputError
+from cancernet.evaluation.bootstrap import paired_mean_difference
+from cancernet.evaluation.report.reading import Run, read_run
+from cancernet.training.runs import read_checkpoint, recorded_calibration
+
+Part = Literal["validation", "test"]
 
 FIGURES = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
-"""What a table of runs shows, all from the test part at threshold 0.5."""
+"""What a table of tested runs shows, at threshold 0.5."""
+VALIDATION_FIGURES = ("auroc", "average_precision", "balanced_accuracy")
+"""What a table of validated runs shows; the accuracy at the threshold that was chosen on the same part."""
+AT_CHOSEN = "balanced_accuracy_at_validation_threshold"
+COMPARED = ("auroc", "average_precision", "balanced_accuracy", "f1")
 
 
-def repeat(output: Path, arguments: Sequence[str], seeds: Sequence[int], checkpoint: str = "best") -> pd.DataFrame:
-    """Fit and test a configuration once a seed; runs that have been tested before are not run again.
+@dataclass(frozen=True)
+class Trial:
+    """One run of a repetition: its seed, its fold of how many (None without cross-validation), and where it lies."""
+
+    seed: int
+    folder: Path
+    fold: int | None = None
+    folds: int | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """What `fit` is told to make it this trial."""
+        seeds = [f"--seed_everything={self.seed}", f"--data.seed={self.seed}"]
+        fold = [] if self.fold is None else [f"--data.folds={self.folds}", f"--data.fold={self.fold}"]
+        return [*seeds, *fold, f"--trainer.default_root_dir={self.folder}"]
+
+    @property
+    def row(self) -> dict[str, int]:
+        """What tells it from the others in a table."""
+        return {"seed": self.seed} | ({} if self.fold is None else {"fold": self.fold})
+
+
+def plan(output: Path, seeds: Sequence[int], folds: int | None = None) -> list[Trial]:
+    """List the trials of a repetition, each in a folder of its own: every seed, or every fold of every seed."""
+    if folds is None:
+        return [Trial(seed, output / f"seed-{seed}") for seed in seeds]
+    return [Trial(seed, output / f"seed-{seed}-fold-{fold}", fold, folds) for seed in seeds for fold in range(folds)]
+
+
+def repeat(
+    trials: Sequence[Trial], arguments: Sequence[str], part: Part = "test", checkpoint: str = "best"
+) -> pd.DataFrame:
+    """Fit and judge a configuration once a trial; what has been finished before is not run again.
 
     Args:
-        output: Folder of all runs; each seed has a folder of its own in it.
+        trials: From `plan`. Each seed seeds the weights, the order of the patches and, where it is drawn, the split.
         arguments: Command line of `fit`, without seeds and folders.
-        seeds: Each seeds the weights, the order of the patches and the split.
-        checkpoint: Which checkpoint is tested, `best` or `last`.
+        part: `validation` never looks at the test part, so that recipes can be chosen by it.
+        checkpoint: Which checkpoint is judged, `best` or `last`.
 
     Returns:
-        One row a seed: `seed`, `at_validation_threshold` (balanced accuracy there) and the columns of `FIGURES`.
+        One row a trial: `seed`, `fold` where there are any, and the figures of the part.
 
     Raises:
-        InputError: A run failed; those before it are kept.
+        InputError: A run failed, or left nothing to read; those before it are kept.
     """
-    rows = []
-    for seed in seeds:
-        folder = output / f"seed-{seed}"
-        if not (finished := _finished(folder)):
-            options = [f"--seed_everything={seed}", f"--data.seed={seed}", f"--trainer.default_root_dir={folder}"]
-            _run(["fit", *arguments, *options])
-            run = max((folder / "lightning_logs").iterdir(), key=lambda path: path.stat().st_mtime)
-            # The data is recorded in the checkpoint; where its store is cached is not.
-            cache = [argument for argument in arguments if argument.startswith("--data.cache=")]
-            _run(["test", f"--ckpt_path={run / 'checkpoints' / f'{checkpoint}.ckpt'}", *cache])
-            finished = _finished(folder)
-        metrics: dict[str, Any] = json.loads(finished[-1].read_text(encoding="utf-8"))
-        chosen = metrics["at_validation_threshold"]["balanced_accuracy"]
-        rows.append({"seed": seed, **{name: metrics[name] for name in FIGURES}, "at_validation_threshold": chosen})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{**trial.row, **_judge(trial, arguments, part, f"{checkpoint}.ckpt")} for trial in trials])
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation (over seeds, n - 1) of each figure: one row a figure."""
-    figures = runs.drop(columns="seed")
+    """Return mean and standard deviation (over runs, n - 1) of each figure: one row a figure."""
+    figures = runs.drop(columns=["seed", "fold"], errors="ignore")
     return pd.DataFrame({"mean": figures.mean(), "sd": figures.std(ddof=1), "runs": figures.count()})
 
 
-def _finished(folder: Path) -> list[Path]:
-    return sorted(folder.glob("lightning_logs/*/metrics.json"))
+def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
+    """Set the mean over the trials of one configuration against that of another, on the same test patches.
+
+    Returns:
+        One row a metric of `COMPARED`, the rates at each run's own threshold of validation (0.5 where it has none):
+        `a`, `b`, `estimate` (a - b), `low` and `high` (95 % over cases, paired), `draws`.
+
+    Raises:
+        InputError: A trial was not tested, or not on the same patches.
+    """
+    first, second = ([_tested(trial) for trial in side] for side in (trials, others))
+    reference = _in_order(first[0])
+    for run in (*first, *second):
+        if not _in_order(run)["path"].equals(reference["path"]):
+            raise InputError(f"{run.folder}: judged on other patches than {first[0].folder}; repeat both on one split")
+    a, b = ([(_in_order(run)["probability"].to_numpy(), _threshold(run)) for run in side] for side in (first, second))
+    case = reference["case"].to_numpy(dtype=object)
+    differences = paired_mean_difference(reference["label"].to_numpy(), a, b, case, metrics=COMPARED)
+    return pd.DataFrame([{"metric": name, **vars(difference)} for name, difference in differences.items()])
+
+
+def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
+    """Return the figures of a trial, which is run as far as it was not yet."""
+    file = _fitted(trial.folder, checkpoint)
+    if file is None:
+        _run(["fit", *arguments, *trial.options])
+        file = _fitted(trial.folder, checkpoint)
+        if file is None:
+            raise InputError(f"{trial.folder}: fit left no {checkpoint} here; leave checkpoints and their folder on")
+    if part == "validation":
+        calibration = recorded_calibration(read_checkpoint(file)) or {}
+        return {name: calibration[name] for name in VALIDATION_FIGURES}
+    if (metrics := _metrics(trial.folder, checkpoint)) is None:
+        _run(["test", f"--ckpt_path={file}"])
+        if (metrics := _metrics(trial.folder, checkpoint)) is None:
+            raise InputError(f"{trial.folder}: test left no metrics.json of {checkpoint} here")
+    chosen = metrics["at_validation_threshold"]
+    figures = {name: metrics[name] for name in FIGURES}
+    return figures if chosen is None else {**figures, AT_CHOSEN: chosen["balanced_accuracy"]}
+
+
+def _fitted(folder: Path, checkpoint: str) -> Path | None:
+    """Return the newest checkpoint of a fit that came to its end: it is calibrated there."""
+    files = sorted(folder.glob(f"lightning_logs/*/checkpoints/{checkpoint}"), key=lambda file: file.stat().st_mtime)
+    finished = [file for file in files if recorded_calibration(read_checkpoint(file)) is not None]
+    return finished[-1] if finished else None
+
+
+def _metrics(folder: Path, checkpoint: str | None = None) -> dict[str, Any] | None:
+    """Return what the newest test found, of a certain checkpoint."""
+    for file in sorted(folder.glob("lightning_logs/**/metrics.json"), key=lambda file: -file.stat().st_mtime):
+        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if checkpoint in (None, metrics["checkpoint"]):
+            return {**metrics, "folder": str(file.parent)}
+    return None
+
+
+def _tested(trial: Trial) -> Run:
+    metrics = _metrics(trial.folder)
+    if metrics is None:
+        raise InputError(f"{trial.folder}: no tested run to compare with; repeat that configuration first")
+    return read_run(Path(metrics["folder"]))
+
+
+def _in_order(run: Run) -> pd.DataFrame:
+    return run.judged.sort_values("path", kind="stable").reset_index(drop=True)
+
+
+def _threshold(run: Run) -> float:
+    chosen = run.metrics["at_validation_threshold"]
+    return 0.5 if chosen is None else float(chosen["threshold"])
 
 
 def _run(arguments: list[str]) -> None:
@@ -65,20 +161,33 @@ def _run(arguments: list[str]) -> None:
 
 def console(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/repeat`."""
-    parser = argparse.ArgumentParser(prog="scripts/repeat", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/repeat", description=__doc__, epilog="Everything else is handed on to `cancernet fit`."
+    )
     parser.add_argument("output", type=Path, help="folder of all runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which checkpoint is tested")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
+    parser.add_argument("--folds", type=int, help="one run a fold of every seed")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which checkpoint is judged")
+    parser.add_argument("--part", choices=("validation", "test"), default="test", help="what it is judged on")
+    parser.add_argument("--against", type=Path, help="output folder of another configuration, to be compared with")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
+    trials = plan(given.output, given.seeds, given.folds)
     try:
-        runs = repeat(given.output, options, given.seeds, given.checkpoint)
+        runs = repeat(trials, options, given.part, given.checkpoint)
+        runs.to_csv(given.output / "runs.csv", index=False)
+        summary = summarise(runs)
+        summary.to_csv(given.output / "summary.csv")
+        print(runs.round(4).to_string(index=False), summary.round(4).to_string(), sep="\n\n", end="\n\n")
+        if given.against is not None:
+            differences = contrast(trials, plan(given.against, given.seeds, given.folds))
+            differences.to_csv(given.output / f"against-{given.against.name}.csv", index=False)
+            print(f"less {given.against}, means over the runs, 95 % intervals over cases")
+            print(differences.round(4).to_string(index=False), end="\n\n")
     except InputError as error:
         print(f"repeat: error: {error}", file=sys.stderr)
         return 2
-    runs.to_csv(given.output / "runs.csv", index=False)
-    summarise(runs).to_csv(given.output / "summary.csv")
-    print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
+    print(given.output)
     return 0
 
 

@@ -176,6 +176,22 @@ def test_paired_differences_use_the_same_draws() -> None:
         assert (difference.low, difference.high) == pytest.approx(tuple(ends), abs=1e-12)
 
 
+def test_means_over_runs_are_averaged_within_each_draw() -> None:
+    label, probability, case = sample(digits=2)
+    random = np.random.default_rng(5)
+    runs = [np.clip(probability + random.normal(0, 0.2, len(label)), 0, 1) for _ in range(5)]
+    thresholds = [0.3, 0.4, 0.5, 0.6, 0.7]
+    sides = list(zip(runs, thresholds, strict=True))
+    result = bootstrap.paired_mean_difference(label, sides[:2], sides[2:], case, draws=60, seed=2)
+    counts = bootstrap.draw_cases(8, 60, 2)
+    values = [by_rows((label, run, case), counts, at) for run, at in zip(runs, thresholds, strict=True)]
+    for name, difference in result.items():
+        of_a, of_b = (np.mean([run[name] for run in part], axis=0) for part in (values[:2], values[2:]))
+        assert (difference.a, difference.b) == pytest.approx((of_a[0], of_b[0]))
+        ends = np.quantile((of_a - of_b)[1:], [0.025, 0.975])
+        assert (difference.low, difference.high) == pytest.approx(tuple(ends), abs=1e-12)
+
+
 @settings(deadline=None, max_examples=30)
 @given(tied_patches())
 def test_a_prediction_does_not_differ_from_itself_and_exchange_turns_the_sign(data: Patches) -> None:

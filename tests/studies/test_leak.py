@@ -2,7 +2,6 @@ import pandas as pd
 import pytest
 
 from cancernet.studies import leak, repetition
-from cancernet.studies.repetition import summarise
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -26,8 +25,3 @@ def test_both_splits_are_run_once_and_set_side_by_side(archive, cache, tmp_path,
 def test_a_run_that_fails_is_named(tmp_path, capsys):
     assert leak.main([str(tmp_path / "nosuch.zip"), "--output", str(tmp_path), *QUICK]) == 2
     assert "ended with status 2" in capsys.readouterr().err
-
-
-def test_summary_is_mean_and_sample_deviation():
-    runs = pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.8, 0.9, 1.0]})
-    assert summarise(runs).loc["auroc"].tolist() == pytest.approx([0.9, 0.1, 3])

@@ -1,0 +1,90 @@
+"""What each ingredient of a recipe is worth: variants of one configuration, judged on the validation part only."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cancernet.errors import InputError
+from cancernet.evaluation.report.formatting import signed
+from cancernet.studies.repetition import VALIDATION_FIGURES, plan, repeat
+
+VARIANTS = Path(__file__).with_name("ablation.yaml")
+
+
+def read_variants(file: Path) -> dict[str, dict[str, Any]]:
+    """Read a study: name of a variant -> what it changes in the configuration, as `fit --config` takes it.
+
+    Raises:
+        InputError: Not such a file.
+    """
+    try:
+        variants = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(variants, dict) or not all(isinstance(change, dict) for change in variants.values()):
+        raise InputError(f"{file}: expected the name of each variant, and below it what it changes, as in {VARIANTS}")
+    return variants
+
+
+def run_variant(
+    output: Path, change: dict[str, Any], arguments: Sequence[str], seeds: Sequence[int], checkpoint: str
+) -> pd.DataFrame:
+    """Train one variant once a seed and return its figures of the validation part, one row a seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "variant.yaml"
+        file.write_text(yaml.safe_dump(change), encoding="utf-8")
+        return repeat(plan(output, seeds), [*arguments, f"--config={file}"], "validation", checkpoint)
+
+
+def tabulate(runs: dict[str, pd.DataFrame]) -> str:
+    """Return mean and standard deviation of each variant, and its AUROC less the first one's, as a Markdown table."""
+    lines = ["| variant | AUROC | less the first | average precision | balanced accuracy |", "|---|---|---|---|---|"]
+    reference = next(iter(runs.values()))["auroc"].mean()
+    for name, table in runs.items():
+        auroc, *others = (f"{table[figure].mean():.3f} ± {table[figure].std():.3f}" for figure in VALIDATION_FIGURES)
+        cells = [name, auroc, signed(float(table["auroc"].mean() - reference)), *others]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def console(arguments: list[str] | None = None) -> int:
+    """Run from the command line; see `scripts/ablate`."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/ablate", description=__doc__, epilog="Everything else is handed on to `cancernet fit`."
+    )
+    parser.add_argument("output", type=Path, help="folder of all runs and of the table")
+    parser.add_argument("--variants", type=Path, default=VARIANTS, help="YAML file of variants; the first is the base")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is judged")
+    given, options = parser.parse_known_args(arguments)
+    given.output.mkdir(parents=True, exist_ok=True)
+    try:
+        variants = read_variants(given.variants)
+        if unknown := set(given.only or ()) - set(variants):
+            raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(variants)}")
+        runs = {
+            name: run_variant(given.output / name.replace(" ", "-"), change, options, given.seeds, given.checkpoint)
+            for name, change in variants.items()
+            if given.only is None or name in given.only
+        }
+    except InputError as error:
+        print(f"ablate: error: {error}", file=sys.stderr)
+        return 2
+    pd.concat([table.assign(variant=name) for name, table in runs.items()]).to_csv(
+        given.output / "ablation.csv", index=False
+    )
+    table = tabulate(runs)
+    (given.output / "ablation.md").write_text(table, encoding="utf-8")
+    print(table, given.output, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -1,0 +1,142 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cancernet.cli import main
+from cancernet.errors import InputError
+from cancernet.evaluation.bootstrap import paired_mean_difference
+from cancernet.studies import ablation, keras_fit, repetition
+from cancernet.studies.repetition import COMPARED, console, contrast, plan, summarise
+
+QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def data(archive, cache, tmp_path_factory):
+    """Options of fit: the archive under one split, whatever the seed."""
+    parts = tmp_path_factory.mktemp("split") / "parts.csv"
+    names = [str(7000 + number) for number in range(12)]
+    pd.DataFrame({"case": names, "part": ["train"] * 6 + ["validation"] * 2 + ["test"] * 4}).to_csv(parts, index=False)
+    return [f"--data.root={archive}", f"--data.cache={cache}", f"--data.split={parts}"]
+
+
+@pytest.fixture(scope="module")
+def repeated(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "plain"
+    assert console([str(output), "--seeds", "0", "1", *data, *SHORT]) == 0
+    return output
+
+
+def refuse_runs(monkeypatch):
+    monkeypatch.setattr(repetition, "_run", lambda arguments: pytest.fail(f"ran {arguments}"))
+
+
+def test_each_seed_is_run_once(repeated, data, monkeypatch):
+    runs = pd.read_csv(repeated / "runs.csv")
+    assert runs["seed"].tolist() == [0, 1]
+    assert runs["auroc"].nunique() == 2
+    refuse_runs(monkeypatch)
+    assert console([str(repeated), "--seeds", "0", "1", *data, *SHORT]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(repeated / "runs.csv"), runs)
+
+
+def test_another_checkpoint_is_tested_without_training_again(repeated, data, monkeypatch, tmp_path):
+    ran = []
+    run = repetition._run
+    monkeypatch.setattr(repetition, "_run", lambda arguments: (ran.append(arguments[0]), run(arguments)))
+    repetition.repeat(plan(repeated, [1]), [*data, *SHORT], "test", "last")
+    assert ran == ["test"]
+
+
+def test_validation_never_looks_at_the_test_part(repeated, data, monkeypatch):
+    refuse_runs(monkeypatch)
+    runs = repetition.repeat(plan(repeated, [0, 1]), [*data, *SHORT], "validation")
+    assert list(runs.columns) == ["seed", "auroc", "average_precision", "balanced_accuracy"]
+
+
+def test_every_fold_of_every_seed_is_a_trial(tmp_path):
+    trials = plan(tmp_path, [3, 4], folds=5)
+    assert len({trial.folder for trial in trials}) == 10
+    assert trials[6].row == {"seed": 4, "fold": 1}
+    assert {"--seed_everything=4", "--data.seed=4", "--data.folds=5", "--data.fold=1"} <= set(trials[6].options)
+
+
+def test_folds_share_out_the_cases(archive, cache, tmp_path):
+    output = tmp_path / "folds"
+    options = [f"--data.root={archive}", f"--data.cache={cache}", *SHORT]
+    assert console([str(output), "--seeds", "0", "--folds", "2", *options]) == 0
+    assert pd.read_csv(output / "runs.csv")[["seed", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1]]
+    judged = [
+        set(table.loc[table["split"] == "test", "case"])
+        for table in map(pd.read_parquet, sorted(output.glob("*/lightning_logs/*/predictions.parquet")))
+    ]
+    assert len(judged[0] | judged[1]) == 12
+    assert not judged[0] & judged[1]
+
+
+def test_a_configuration_is_contrasted_with_another_on_the_same_patches(repeated, data, tmp_path):
+    other = tmp_path / "other"
+    arguments = [str(other), "--seeds", "0", "1", "--against", str(repeated), *data, *SHORT]
+    assert console([*arguments, "--model.learning_rate=0.01"]) == 0
+    written = pd.read_csv(other / "against-plain.csv", index_col="metric")
+    assert list(written.index) == [name for name in paired_metrics() if name in COMPARED]
+    means = [pd.read_csv(folder / "runs.csv")["auroc"].mean() for folder in (other, repeated)]
+    assert written.loc["auroc", ["a", "b"]].tolist() == pytest.approx(means, abs=1e-6)
+    assert written.loc["auroc", "low"] <= written.loc["auroc", "estimate"] <= written.loc["auroc", "high"]
+    with pytest.raises(InputError, match="no tested run"):
+        contrast(plan(other, [0]), plan(tmp_path / "none", [0]))
+
+
+def paired_metrics():
+    label, probability = np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.4, 0.6])
+    return paired_mean_difference(label, [(probability, 0.5)], [(probability, 0.5)], [1, 1, 2, 2], draws=5)
+
+
+def test_a_run_that_leaves_nothing_is_named(tmp_path, data, capsys):
+    assert console([str(tmp_path), "--seeds", "0", *data, *SHORT, "--trainer.enable_checkpointing=false"]) == 2
+    assert "seed-0" in capsys.readouterr().err
+
+
+def test_summary_is_mean_and_sample_deviation():
+    runs = pd.DataFrame({"seed": [0, 1, 2], "auroc": [0.8, 0.9, 1.0]})
+    assert summarise(runs).loc["auroc"].tolist() == pytest.approx([0.9, 0.1, 3])
+
+
+def test_variants_change_what_they_say_and_are_held_against_the_first(data, tmp_path, capsys):
+    study = tmp_path / "study.yaml"
+    study.write_text("base: {}\nslow: {model: {learning_rate: 1.0e-9}}\n")
+    arguments = [str(tmp_path / "out"), "--variants", str(study), "--seeds", "0", *data, *SHORT]
+    assert ablation.console(arguments) == 0
+    table = pd.read_csv(tmp_path / "out" / "ablation.csv")
+    assert table["variant"].tolist() == ["base", "slow"]
+    means = table.groupby("variant")["auroc"].mean()
+    text = (tmp_path / "out" / "ablation.md").read_text()
+    assert f"{means['slow']:.3f} ±" in text
+    assert "| base |" in text
+    assert not list((tmp_path / "out").rglob("metrics.json"))
+    config = next((tmp_path / "out" / "slow").rglob("config.yaml")).read_text()
+    assert "learning_rate: 1.0e-09" in config
+    assert ablation.console([*arguments, "--only", "fast"]) == 2
+    assert "base, slow" in capsys.readouterr().err
+
+
+def test_the_shipped_variants_are_configurations(tmp_path):
+    """All at once, as parsing takes its time: what one name says twice is checked in its last form."""
+    everything: dict = {}
+    for change in ablation.read_variants(ablation.VARIANTS).values():
+        for room, settings in change.items():
+            everything.setdefault(room, {}).update(settings)
+    file = tmp_path / "variant.yaml"
+    file.write_text(ablation.yaml.safe_dump(everything))
+    assert main(["fit", "--config=configs/cancernet.yaml", f"--config={file}", "--print_config"]) == 0
+
+
+def test_keras_own_fit_is_judged_like_ours(repeated, archive, cache, data, capsys):
+    output = repeated.parent / "keras"
+    split = next(option for option in data if "split" in option).split("=")[1]
+    arguments = [str(output), "--seeds", "0", "1", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
+    assert keras_fit.console([*arguments, "--split", split]) == 0
+    assert "auroc" in capsys.readouterr().out
+    differences = contrast(plan(repeated, [0, 1]), plan(output, [0, 1])).set_index("metric")
+    assert differences["draws"].min() > 1000
