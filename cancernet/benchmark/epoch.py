@@ -27,7 +27,8 @@ def measure_epochs(folder: Path, batch: int, rounds: int) -> dict[str, list[Figu
         module = "cancernet.benchmark.epoch_worker"
         ours = stack.enter_context(Worker(module, "ours", str(store), str(folder), environment=TORCH))
         usual = stack.enter_context(Worker(module, "usual", str(pictures), str(folder), environment=TORCH))
-        bare = stack.enter_context(Worker("cancernet.benchmark.torch_worker", "ours"))
+        compiled = stack.enter_context(Worker(module, "compiled", str(store), str(folder), environment=TORCH))
+        bare = stack.enter_context(Worker("cancernet.benchmark.torch_worker", "ours", "kept"))
         contenders = []
         for bf16 in (False, True):
             precision = "bf16" if bf16 else "fp32"
@@ -36,9 +37,10 @@ def measure_epochs(folder: Path, batch: int, rounds: int) -> dict[str, list[Figu
             contenders += [
                 Contender(f"bare step, {precision}", bare, step),
                 Contender(f"epoch, ours, {precision}", ours, epoch),
+                Contender(f"epoch, ours, --model.compile, {precision}", compiled, epoch),
                 Contender(f"epoch, ImageFolder and 2 workers, {precision}", usual, epoch),
             ]
-        return {f"epoch of {IMAGES:,} patches, batch {batch}, uncompiled": race(contenders, rounds)}
+        return {f"epoch of {IMAGES:,} patches, batch {batch}": race(contenders, rounds)}
 
 
 TORCH = {"KERAS_BACKEND": "torch"}

@@ -1,6 +1,7 @@
 """Training epochs through the Trainer: ours, and the usual pipeline of a folder of images. Run by `rounds`.
 
-Arguments: `ours` or `usual`, the store or the folder of images, and a folder for logs.
+Arguments: `ours`, `compiled` (ours with `--model.compile`) or `usual`, the store or the folder of images, and a folder
+for logs.
 """
 
 import sys
@@ -105,18 +106,20 @@ class _ByClass(ImageFolder):
 def main(kind: str, source: str, logs: str) -> None:
     """Answer turns; what is set up once in a run stays from turn to turn."""
     warnings.simplefilter("ignore")
-    task: LightningModule
-    task = ClassificationTask(optimizer="adagrad", learning_rate=1e-2) if kind == "ours" else UsualTask()
+    usual = kind == "usual"
+    task: LightningModule = UsualTask()
+    if not usual:
+        task = ClassificationTask(optimizer="adagrad", learning_rate=1e-2, compile=kind == "compiled")
     kept: dict[int, Any] = {}
 
     def answer(batch: int, batches: int, bf16: bool) -> dict[str, Any]:
         if batch not in kept:
             kept[batch] = (
-                IDCDataModule(source, batch_size=batch, augmentation=["original"])
-                if kind == "ours"
-                else LightningDataModule.from_datasets()
+                LightningDataModule.from_datasets()
+                if usual
+                else IDCDataModule(source, batch_size=batch, augmentation=["original"])
             )
-            if kind != "ours":
+            if usual:
                 loader = usual_loader(source, batch)
                 kept[batch].train_dataloader = lambda: loader
         watch = Stopwatch()
