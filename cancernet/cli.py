@@ -42,6 +42,10 @@ OWN_COMMANDS = {
         "build the page of a tested run again, or pool folds into one page",
     ),
     "compare": ("cancernet.evaluation.comparison:compare", "put runs on the same test patches side by side"),
+    "context": (
+        "cancernet.evaluation.context:context",
+        "correct each patch by its neighbours on the slide, beside the patch-wise result",
+    ),
 }
 """Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""
 

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cancernet import __version__
 from cancernet.cli import LIGHTNING_COMMANDS, OWN_COMMANDS, main
+from cancernet.evaluation.report.reading import read_origin
 
 ROOT = Path(__file__).parent.parent
 METRICS = "auroc average_precision accuracy balanced_accuracy precision sensitivity specificity npv f1 mcc loss".split()
@@ -152,6 +153,7 @@ def test_validate_and_predict(run_folder, store, capsys):
     assert main(["predict", *judge(run_folder)]) == 0
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     assert len(pd.read_csv(folder / "predictions.csv")) == len(store)
+    assert read_origin(folder) == read_origin(run_folder)  # one from predictions.json, one from metrics.json
 
 
 def test_a_run_goes_on_where_it_stopped(run_folder, fit_arguments, tmp_path):

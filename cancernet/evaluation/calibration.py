@@ -188,7 +188,8 @@ def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
     if negative.max() <= positive.min() or positive.max() <= negative.min():
         return Recalibration(float("nan"), float("nan"), in_the_large)
     centre, scale = float(logits.mean()), float(logits.std())
-    intercept, slope = _logistic_regression(labels, (logits - centre) / scale, start=np.array([odds, 0.0]))
+    design = np.stack([np.ones_like(logits), (logits - centre) / scale], axis=1)
+    intercept, slope = logistic_regression(labels, design, start=np.array([odds, 0.0])).tolist()
     return Recalibration(slope / scale, intercept - slope * centre / scale, in_the_large)
 
 
@@ -235,23 +236,35 @@ def _root_of_rising(function: Callable[[float], float], low: float, high: float)
             high = middle
 
 
-def _logistic_regression(labels: IntArray, covariate: FloatArray, start: FloatArray) -> tuple[float, float]:
-    """Intercept and slope of greatest likelihood by Newton's method (iteratively reweighted least squares).
+def logistic_regression(
+    labels: IntArray, design: FloatArray, start: FloatArray, offset: FloatArray | float = 0.0, ridge: float = 0.0
+) -> FloatArray:
+    """Coefficients of least penalised log loss by Newton's method (iteratively reweighted least squares).
 
-    The covariate is standardised and its classes overlap, so the maximum is finite; steps are halved until the loss
-    no longer rises.
+    Steps are halved until the loss no longer rises.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        design: (N, K) of a scale near 1. Without a ridge the classes must overlap in it, so that the minimum is finite.
+        start: (K,) where to begin.
+        offset: (N,) log-odds that no coefficient weighs.
+        ridge: Weight of half the sum of the squared coefficients, beside the log loss summed over patches in nats.
+
+    Returns:
+        (K,) coefficients; the log-odds are offset + design @ coefficients.
     """
-    design = np.stack([np.ones_like(covariate), covariate], axis=1)
+    weight = ridge / len(labels)
 
     def loss(coefficients: FloatArray) -> float:
-        logits = design @ coefficients
-        return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits))))
+        logits = offset + design @ coefficients
+        penalty = weight / 2 * float(coefficients @ coefficients)
+        return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)))) + penalty
 
     coefficients, current = start, loss(start)
     for _ in range(100):
-        probability = sigmoid(design @ coefficients)
-        gradient = design.T @ (probability - labels)
-        curvature = (design.T * (probability * (1 - probability))) @ design
+        probability = sigmoid(offset + design @ coefficients)
+        gradient = design.T @ (probability - labels) + ridge * coefficients
+        curvature = (design.T * (probability * (1 - probability))) @ design + ridge * np.eye(len(coefficients))
         # Not solve: far out the curvature underflows to a singular matrix.
         step = np.linalg.lstsq(curvature, gradient)[0]
         proposal = loss(coefficients - step)
@@ -263,4 +276,4 @@ def _logistic_regression(labels: IntArray, covariate: FloatArray, start: FloatAr
         coefficients, current = coefficients - step, proposal
         if np.max(np.abs(step)) <= 1e-12 * (1 + np.max(np.abs(coefficients))):
             break
-    return float(coefficients[0]), float(coefficients[1])
+    return coefficients

@@ -1,6 +1,5 @@
 """Runs on the same test patches side by side, with the differences that the same draws of cases show."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from cancernet.evaluation.report.formatting import (
     threshold,
 )
 from cancernet.evaluation.report.reading import Run, read_run
-from cancernet.evaluation.report.writing import fill, write_text
+from cancernet.evaluation.report.writing import fill, write_json, write_text
 
 LOSSES = ("brier", "log_loss")
 CHANGES = ("data", "synthetic", "split", "seed", "folds", "fold", "leaks", "checkpoint", "version")
@@ -45,7 +44,7 @@ def compare(run_dir: list[Path], output: Path = Path("comparison")) -> None:
     result = compare_runs([read_run(folder) for folder in run_dir])
     _print(result)
     output = Path(output)
-    print(write_text(output / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n"))
+    print(write_json(output / "comparison.json", result))
     print(write_text(output / "comparison.html", render(result)))
 
 

@@ -1,6 +1,5 @@
 """The files that a judged model leaves behind: the only place that writes them."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE, draw_confusion_matrix
+from cancernet.evaluation.report.writing import write_json
 from cancernet.files import replacing
 
 if TYPE_CHECKING:
@@ -128,9 +128,12 @@ def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write `metrics.json`; what is undefined (not a number) becomes null."""
-    text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False) + "\n"
-    with replacing(folder / "metrics.json") as path:
-        path.write_text(text, encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
+
+
+def write_origin(folder: Path, origin: Mapping[str, Any]) -> None:
+    """Write `predictions.json`: what predictions that nobody judged come from (see `reading.Origin`)."""
+    write_json(folder / "predictions.json", origin)
 
 
 def write_confusion_matrix(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -191,11 +194,3 @@ def _say(value: float) -> str:
 
 def _say_interval(interval: Mapping[str, float]) -> str:
     return "" if math.isnan(interval["low"]) else f"{interval['low']:.3f} to {interval['high']:.3f}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,10 +23,11 @@ from cancernet.evaluation.results import (
     print_metrics,
     write_confusion_matrix,
     write_metrics,
+    write_origin,
     write_pictures,
     write_predictions,
 )
-from cancernet.training.judgement import collect_metrics
+from cancernet.training.judgement import collect_metrics, describe_origin
 from cancernet.training.runs import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
 
 FIGURE_SHARE = 0.02
@@ -184,10 +185,15 @@ class ResultFiles(Callback):
         write_report(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the predictions."""
-        if trainer.is_global_zero:
-            table = self._tabulate(_data(trainer), pl_module, read_checkpoint(self.checkpoint), "predict")
-            write_predictions(self.folder, table)
+        """Write the predictions, and what they come from."""
+        if not trainer.is_global_zero:
+            return
+        content = read_checkpoint(self.checkpoint)
+        calibration = recorded_calibration(content) or {}
+        table = self._tabulate(_data(trainer), pl_module, content, "predict")
+        write_predictions(self.folder, table)
+        chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
+        write_origin(self.folder, describe_origin(_data(trainer), Path(self.checkpoint).name) | chosen)
 
     def print(self) -> None:
         """Print the metrics of a test."""

@@ -54,21 +54,28 @@ def collect_metrics(
     calibration = recorded_calibration(content)
     # Baselines learn from the run's own training part: other data may not even have one.
     own = data_state(content).get("description") == data.description
-    description = data.description
     return {
         **_headline(task),
         "cases": int(members["case"].nunique()),
         "part": "test",
-        "data": description.pop("name"),
-        **description,
-        "leaks": data.split.unit == "patch",
-        "checkpoint": name,
-        "version": __version__,
+        **describe_origin(data, name),
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),
         "exposure_known": data.earlier is None or data.earlier.known,
         "leak_proof": prove_disjoint(data, rows),
         "environment": describe_environment(trainer, started),
+    }
+
+
+def describe_origin(data: IDCDataModule, checkpoint: str) -> dict[str, Any]:
+    """Say which data and which checkpoint predictions come from."""
+    description = data.description
+    return {
+        "data": description.pop("name"),
+        **description,
+        "leaks": data.split.unit == "patch",
+        "checkpoint": checkpoint,
+        "version": __version__,
     }
 
 

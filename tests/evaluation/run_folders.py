@@ -1,7 +1,7 @@
 """Draw run folders as a test of a model leaves them, with blobs of IDC on a grid and scores with noise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pandas as pd
 
 from cancernet.evaluation.analysis import RATES, Scores, analyse, fit_calibration
 from cancernet.evaluation.baselines import BaselineScores
-from cancernet.evaluation.results import write_metrics, write_predictions
+from cancernet.evaluation.calibration import sigmoid
+from cancernet.evaluation.results import write_metrics, write_origin, write_predictions
 from cancernet.evaluation.statistics import auroc, average_precision, confusion, rates
 
 MISTAKES = 24
@@ -191,3 +192,29 @@ def _write_pictures(folder: Path, table: pd.DataFrame, thumbnails: np.ndarray, r
     rows = np.concatenate([first, second]).astype(np.int64)
     images = draw_thumbnails(table.iloc[rows], 50, random)
     np.savez_compressed(folder / "pictures.npz", thumbnail=thumbnails, mistake_row=rows, mistake_image=images)
+
+
+def draw_predictions(
+    folder: Path, parts: Mapping[str, Sequence[str]], *, side: int = 14, seed: int = 0, spread: int = 1, **origin: Any
+) -> Path:
+    """Write what `predict` leaves: predictions of all parts, judged by nobody.
+
+    Args:
+        folder: Where; made.
+        parts: Part -> names of its cases.
+        side: Grid cells along each side of a case.
+        seed: Seed of labels and scores.
+        spread: Cells from one patch to the next.
+        origin: Entries of predictions.json to set.
+    """
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Case by case: of several that are drawn together one has no IDC and one no positions.
+    table = pd.concat([draw_cases([name], side, part, random) for part in parts for name in parts[part]])
+    table[["x", "y"]] = 1 + spread * (table[["x", "y"]] - 1)
+    logit = table["logit"].to_numpy(dtype=np.float64)
+    table = table.assign(probability=sigmoid(logit).astype(np.float32), probability_calibrated=np.float32(np.nan))
+    write_predictions(folder, table.reset_index(drop=True))
+    known = {"data": "drawn", "fingerprint": "f" * 128, "synthetic": False, "leaks": False, "checkpoint": "best.ckpt"}
+    write_origin(folder, known | {"threshold": 0.4, "temperature": 1.5} | origin)
+    return folder

@@ -16,6 +16,7 @@ from PIL import Image
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import calibration_summary
+from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.model_card import write_model_card
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, listing, percent
@@ -169,7 +170,7 @@ def read_picture(uri):
 
 def test_maps_place_each_patch_and_leave_absent_tissue_blank():
     x, y = np.array([101, 201, 151, -1]), np.array([51, 51, 151, -1])
-    grid = maps.lay_out(x, y)
+    grid = lay_out(x, y)
     assert grid is not None
     assert (grid.columns, grid.rows) == (3, 3)
     label = np.array([0, 1, 0, 1])
@@ -185,7 +186,7 @@ def test_maps_place_each_patch_and_leave_absent_tissue_blank():
 
 
 def test_slide_is_stitched_from_thumbnails():
-    grid = maps.lay_out(np.array([1, 101]), np.array([1, 51]))
+    grid = lay_out(np.array([1, 101]), np.array([1, 51]))
     assert grid is not None
     colours = np.array([[200, 60, 120], [40, 90, 160]], dtype=np.uint8)
     thumbnail = np.broadcast_to(colours[:, None, None, :], (2, 8, 8, 3)).copy()
@@ -199,8 +200,8 @@ def test_slide_is_stitched_from_thumbnails():
 
 
 def test_positions_that_cannot_be_are_not_drawn():
-    assert maps.lay_out(np.array([-1, -1]), np.array([-1, 5])) is None
-    assert maps.lay_out(np.array([1, 10**9]), np.array([1, 1])) is None
+    assert lay_out(np.array([-1, -1]), np.array([-1, 5])) is None
+    assert lay_out(np.array([1, 10**9]), np.array([1, 1])) is None
 
 
 def test_cases_without_positions_are_said_to_have_none(page):

@@ -44,9 +44,9 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 def interval(value: dict[str, Any] | None, digits: int = 3) -> str:
     """Write the ends of an interval, e.g. "0.912 to 0.951"."""
-    if value is None or value["low"] is None or value["high"] is None:
+    if value is None or UNDEFINED in (ends := [figure(value[end], digits) for end in ("low", "high")]):
         return UNDEFINED
-    return f"{figure(value['low'], digits)} to {figure(value['high'], digits)}"
+    return " to ".join(ends)
 
 
 def percent(value: float | None, digits: int = 0) -> str:

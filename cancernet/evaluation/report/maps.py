@@ -1,21 +1,18 @@
 """Maps of a case stitched from the positions of its patches, as small pictures that live inside a page.
 
-A patch stands in the grid cell ((x - 1) // 50, (y - 1) // 50) of its slide. Maps of labels, probabilities and calls
-hold one pixel a cell; the page magnifies them. Cells without a patch are transparent: nothing is known of them.
+Maps of labels, probabilities and calls hold one pixel a cell of the grid (see `cancernet.evaluation.grid`); the page
+magnifies them. Cells without a patch are transparent: nothing is known of them.
 """
 
 import base64
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-CELL = 50
-"""Pixels of the slide between two neighbouring patches."""
-MOST_CELLS = 500
-"""Cells along a side beyond which positions are not believed; a slide of the archive has fewer than 80."""
+from cancernet.evaluation.grid import Grid
+
 VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 """Colours from probability 0 to 1, evenly spaced: rises in lightness, so it survives grey print and colour blindness
 (van der Walt and Smith 2015, public domain)."""
@@ -23,51 +20,6 @@ CALLS = {"true negative": "7f8fa3", "false positive": "f0b400", "false negative"
 """Colours of the four outcomes, by 2 x label + call."""
 SLIDE_QUALITY, COARSE_QUALITY = 62, 35
 """Of lossy WebP: a cell of 8x8 pixels takes about 15 bytes, one of 4x4 pixels and the lower about 3."""
-
-Cells = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the patches of a case stand: cells counted from the upper left one that holds a patch.
-
-    Attributes:
-        patch: (K,) numbers of the patches whose position is known, within the case.
-        column: (K,) from 0 to `columns` - 1.
-        row: (K,) from 0 to `rows` - 1.
-    """
-
-    patch: Cells
-    column: Cells
-    row: Cells
-
-    @property
-    def columns(self) -> int:
-        """Cells from left to right."""
-        return int(self.column.max()) + 1
-
-    @property
-    def rows(self) -> int:
-        """Cells from top to bottom."""
-        return int(self.row.max()) + 1
-
-
-def lay_out(x: NDArray[np.integer], y: NDArray[np.integer]) -> Grid | None:
-    """Find the grid cells of a case.
-
-    Args:
-        x: (N,) left edge of each patch in pixels from 1, negative where unknown.
-        y: (N,) upper edge likewise.
-
-    Returns:
-        The grid; None where no position is known, or positions lie further apart than on any slide.
-    """
-    known = np.flatnonzero((np.asarray(x) >= 0) & (np.asarray(y) >= 0))
-    if not len(known):
-        return None
-    column, row = ((np.asarray(axis, dtype=np.int64)[known] - 1) // CELL for axis in (x, y))
-    grid = Grid(known, column - column.min(), row - row.min())
-    return grid if max(grid.columns, grid.rows) <= MOST_CELLS else None
 
 
 def probability_map(grid: Grid, probability: NDArray[np.floating]) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import charts, formatting, maps, tables
+from cancernet.evaluation.report.context import context_sections
 from cancernet.evaluation.report.interaction import payload
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.pooling import Subject
@@ -51,6 +53,7 @@ def render(subject: Subject) -> str:
         spread=_spread(metrics),
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
+        contexts=context_sections(subject),
         mistakes=mistakes(subject),
         ramp=maps.VIRIDIS,
         calls=maps.CALLS,
@@ -98,7 +101,7 @@ def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
 
 def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction: int) -> dict[str, Any]:
     label, probability = group["label"].to_numpy(), group["probability"].to_numpy()
-    grid = maps.lay_out(group["x"].to_numpy(), group["y"].to_numpy())
+    grid = lay_out(group["x"].to_numpy(), group["y"].to_numpy())
     facts: dict[str, Any] = {"patches": len(group), "idc": int(label.sum()), "threshold": threshold, "grid": grid}
     if grid is None:
         known = bool(((group["x"] >= 0) & (group["y"] >= 0)).any())

@@ -1,8 +1,8 @@
 """What a test left in a run folder, read and checked: pages are built from this alone."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import pandas as pd
 from cancernet.errors import InputError
 from cancernet.evaluation.statistics import confusion
 
-AGAIN = "run `cancernet test` again"
+AGAIN = "run `cancernet test` (or `predict`) again"
 NEEDED = (
     *("auroc", "average_precision", "confusion_matrix", "threshold", "prevalence", "patches", "cases", "part"),
     *("brier", "log_loss", "at_validation_threshold", "operating_points", "calibration", "intervals", "per_case"),
     *("case_summary", "worst_tenth", "baselines", "data", "fingerprint", "synthetic", "split", "seed", "folds"),
-    *("fold", "version", "leaks", "data_flow", "leak_proof", "environment"),
+    *("fold", "version", "checkpoint", "leaks", "data_flow", "leak_proof", "environment"),
 )
 """Entries of `metrics.json` that pages are built from."""
 COLUMNS = ("path", "case", "x", "y", "split", "label", "logit", "probability")
@@ -36,6 +36,29 @@ class Pictures:
     thumbnail: np.ndarray
     mistake_row: np.ndarray
     mistake_image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What predictions come from.
+
+    Attributes:
+        data: Name of the data.
+        fingerprint: Of its source.
+        synthetic: Whether a program drew it.
+        leaks: Whether single patches were split, so that every case trains.
+        checkpoint: Name of the file.
+        threshold: The one that validation chose; None where the checkpoint was not calibrated.
+        temperature: Likewise.
+    """
+
+    data: str
+    fingerprint: str
+    synthetic: bool
+    leaks: bool
+    checkpoint: str
+    threshold: float | None
+    temperature: float | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +101,7 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run folder that `cancernet test` wrote into")
     metrics = read_metrics(folder)
-    predictions = _read_predictions(folder)
+    predictions = read_predictions(folder)
     run = Run(folder, metrics, predictions, _read_pictures(folder, len(predictions)), _read_configuration(folder))
     _check_belonging(run)
     return run
@@ -91,21 +114,65 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         InputError: It is missing, broken or of another version.
     """
     path = folder / "metrics.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: no metrics.json there; give a run folder that `cancernet test` wrote")
+    return read_object(path, NEEDED, AGAIN)
+
+
+def read_object(path: Path, needed: Sequence[str], again: str) -> dict[str, Any]:
+    """Read a JSON file that one of our commands wrote.
+
+    Args:
+        path: The file.
+        needed: Entries that it must have.
+        again: How to get a whole one, for the message.
+
+    Raises:
+        InputError: It is broken or of another version.
+    """
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: no metrics.json there; give a run folder that `cancernet test` wrote") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({_first_line(error)}); {AGAIN}") from error
-    if not isinstance(metrics, Mapping):
-        raise InputError(f"{path}: holds a {type(metrics).__name__} where an object belongs; {AGAIN}")
-    missing = [name for name in NEEDED if name not in metrics]
+        raise InputError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__} where an object belongs; {again}")
+    missing = [name for name in needed if name not in content]
     if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing[:4])}, so another version wrote it; {AGAIN}")
-    return dict(metrics)
+        raise InputError(f"{path}: lacks {', '.join(missing[:4])}, so another version wrote it; {again}")
+    return dict(content)
 
 
-def _read_predictions(folder: Path) -> pd.DataFrame:
+def origin_of(metrics: Mapping[str, Any]) -> Origin:
+    """Return what `metrics.json` says of the predictions beside it."""
+    chosen, calibration = metrics["at_validation_threshold"], metrics["calibration"]
+    return Origin(
+        **{name: metrics[name] for name in ("data", "fingerprint", "synthetic", "leaks", "checkpoint")},
+        threshold=None if chosen is None else chosen["threshold"],
+        temperature=None if calibration is None else calibration["temperature"],
+    )
+
+
+def read_origin(folder: Path) -> Origin:
+    """Read what the predictions of a folder come from, whether `test` or `predict` wrote them.
+
+    Raises:
+        InputError: Neither left word of it, or that is broken.
+    """
+    path, names = folder / "predictions.json", [field.name for field in fields(Origin)]
+    if path.is_file():
+        content = read_object(path, names, AGAIN)
+        return Origin(**{name: content[name] for name in names})
+    if not (folder / "metrics.json").is_file():
+        raise InputError(f"{folder}: neither metrics.json nor predictions.json there; {AGAIN}")
+    return origin_of(read_metrics(folder))
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read the predictions of a folder: one row a patch, numbered from 0; `case` and `path` are strings.
+
+    Raises:
+        InputError: They are missing or broken.
+    """
     parquet, csv = folder / "predictions.parquet", folder / "predictions.csv"
     try:
         if parquet.is_file():
@@ -134,8 +201,6 @@ def _read_predictions(folder: Path) -> pd.DataFrame:
 
 def _check_values(folder: Path, table: pd.DataFrame) -> None:
     probability = table["probability"].to_numpy(dtype=np.float64)
-    if not (table["split"] == "test").any():
-        raise InputError(f"{folder}: predictions hold no patch of the test part; {AGAIN}")
     if not ((probability >= 0) & (probability <= 1)).all() or not np.isfinite(table["logit"]).all():
         raise InputError(f"{folder}: predictions hold a probability outside [0, 1] or an infinite logit; {AGAIN}")
     if not table["label"].isin((0, 1)).all():
@@ -174,6 +239,8 @@ def _read_configuration(folder: Path) -> str | None:
 
 def _check_belonging(run: Run) -> None:
     """Refuse a metrics.json that does not describe the predictions beside it: a page of two runs would mislead."""
+    if run.judged.empty:
+        raise InputError(f"{run.folder}: predictions hold no patch of the test part; {AGAIN}")
     counts = confusion(run.judged["label"], run.judged["probability"], 0.5)
     if [[counts.tn, counts.fp], [counts.fn, counts.tp]] != run.metrics["confusion_matrix"]:
         raise InputError(

@@ -12,6 +12,7 @@ from cancernet.evaluation.report.formatting import (
     interval,
     percent,
     signed,
+    threshold,
 )
 from cancernet.evaluation.report.narrative import judged_at
 
@@ -155,3 +156,15 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[dict[str, str]]:
         }
         for key, title in names.items()
     ]
+
+
+def context_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of `context.json`: patch-wise, with context, and the difference of the two, each with its interval."""
+    rows = []
+    for name, difference in result["difference"].items():
+        cells = [_cell(result[side][name]["estimate"], result[side][name]) for side in ("patch_wise", "context")]
+        cells.append({"value": signed(difference["estimate"]), "interval": interval(difference)})
+        rows.append({"name": NAMES[name], "cells": cells})
+    chosen = [threshold(result["thresholds"][side]) for side in ("patch_wise", "context")]
+    rows.append({"name": "threshold", "cells": [{"value": value, "interval": ""} for value in (*chosen, "")]})
+    return rows

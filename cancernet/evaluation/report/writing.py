@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,21 @@ def write_text(path: Path, text: str) -> Path:
         with replacing(path) as beside:
             beside.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
     return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON file (see `write_text`); what is undefined (not a number) becomes null."""
+    return write_text(path, json.dumps(_without_nan(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _source(name: str) -> str:

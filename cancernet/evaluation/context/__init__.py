@@ -1,0 +1,85 @@
+"""The context stage: what the neighbours of a patch on its slide say of it, reported beside the patch-wise result."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cancernet.errors import InputError
+from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
+from cancernet.evaluation.context.judgement import judge_context
+from cancernet.evaluation.report.reading import read_origin, read_predictions
+from cancernet.evaluation.report.tables import context_rows
+from cancernet.evaluation.report.writing import write_json, write_text
+
+__all__ = ["context"]
+
+
+def context(
+    run_dir: Path, neighbourhood: Literal[3, 5] = 3, fit_on: str | None = None, score: str | None = None
+) -> None:
+    """Correct each patch by its neighbours on the slide, and judge that beside the patch-wise result.
+
+    Args:
+        run_dir: A run folder, or one of its `predict-...` and `test-...` folders; `context.csv` and `context.json` are
+            written there, named after the cases where cases are named.
+        neighbourhood: Patches along a side of the neighbourhood, with the patch in its middle: 3 or 5.
+        fit_on: Cases to fit on, joined by commas: validation cases or ones outside the split; all of the validation
+            part where not given.
+        score: Cases to judge, joined by commas: test cases or ones outside the split; all of these that nothing is
+            fitted on where not given.
+    """
+    folder = Path(run_dir)
+    predictions, origin = read_predictions(folder), read_origin(folder)
+    if origin.leaks:
+        raise InputError(f"{folder}: its patches were split one by one, so every case trained; split by case")
+    # A patch that was left out has its very image in training: it neither judges nor speaks for its neighbours.
+    predictions = predictions[predictions["split"] != "left_out"]
+    named = [_cases(option, text) for option, text in (("--fit_on", fit_on), ("--score", score))]
+    fitted, scored = choose_cases(parts_of_cases(predictions, folder), *named)
+    patches, result = judge_context(predictions, origin, fitted, scored, neighbourhood)
+    _print(result)
+    stem = _stem(neighbourhood, *named)
+    print(write_text(folder / f"{stem}.csv", patches.to_csv(index=False, float_format="%.9g")))
+    print(write_json(folder / f"{stem}.json", result))
+
+
+def _cases(option: str, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{option}: names no case, got {text!r}; give case names joined by commas, or leave it out")
+    return names
+
+
+def _stem(neighbourhood: int, fit_on: Collection[str] | None, score: Collection[str] | None) -> str:
+    """Name the files after what was asked for, so that one fit does not overwrite another."""
+    stem = "context" if neighbourhood == 3 else f"context-{neighbourhood}x{neighbourhood}"
+    for verb, names in (("fitted", fit_on), ("scored", score)):
+        if names is not None:
+            text = "+".join(sorted(set(names)))
+            if len(text) > 40 or not all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in names):
+                text = f"{len(names)}-cases-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+            stem += f"-{verb}-{text}"
+    return stem
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print()
+    if result["origin"]["synthetic"]:
+        console.print(Text("Synthetic data: a program drew the patches; no figure says anything of tissue."))
+    for words in result["words"]:
+        console.print(Text(words))
+    table = Table()
+    for name in ("metric", "patch-wise", "with context", "difference"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for row in context_rows(result):
+        table.add_row(row["name"], *(f"{cell['value']}\n{cell['interval']}".strip() for cell in row["cells"]))
+    console.print(table, "Intervals: bootstrap over whole cases, the same draws for both.")

@@ -1,0 +1,156 @@
+"""What the neighbours change on cases that the correction was not fitted on, beside the patch-wise result."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cancernet import __version__
+from cancernet.evaluation.bootstrap import DRAWS, LEVEL, bootstrap, paired_difference
+from cancernet.evaluation.calibration import sigmoid
+from cancernet.evaluation.context.correction import RIDGE, correction, fit_correction, gather_neighbours
+from cancernet.evaluation.report.formatting import count, listing, percent
+from cancernet.evaluation.report.reading import Origin
+from cancernet.evaluation.statistics import FloatArray
+from cancernet.evaluation.thresholds import youden
+
+RANKS = ("auroc", "average_precision")
+CALLS = ("balanced_accuracy", "f1")
+SEED = 0
+"""Of the draws of cases."""
+FEW = 10
+"""Cases below which the words say how little that is."""
+
+
+def judge_context(
+    predictions: pd.DataFrame, origin: Origin, fitted: Collection[str], scored: Collection[str], neighbourhood: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Fit on some cases, correct others, and judge these with and without their neighbours.
+
+    A patch without neighbours keeps its probability and, by the patch-wise threshold, its call.
+
+    Args:
+        predictions: One row a patch.
+        origin: What they come from.
+        fitted: Cases to fit the correction and its threshold on.
+        scored: Cases to judge, none of the former.
+        neighbourhood: Cells along a side, 3 or 5.
+
+    Returns:
+        The scored patches with the columns of `context.csv`, and the content of `context.json`; NaN where undefined.
+
+    Raises:
+        InputError: The cases to fit on have too few patches with neighbours.
+    """
+    table = predictions[predictions["case"].isin([*fitted, *scored])].reset_index(drop=True)
+    to_fit = table["case"].isin(list(fitted)).to_numpy()
+    temperature = 1.0 if origin.temperature is None else origin.temperature
+    patches, coefficients = _correct(table, to_fit, temperature, neighbourhood // 2)
+    chosen = patches[to_fit & (patches["neighbours"] > 0)]
+    thresholds = {
+        "patch_wise": 0.5 if origin.threshold is None else origin.threshold,
+        "context": youden(chosen["label"], chosen["context_probability"]),
+    }
+    judged = patches[~to_fit].reset_index(drop=True)
+    result = {
+        "version": __version__,
+        "origin": asdict(origin),
+        "neighbourhood": neighbourhood,
+        "ridge": RIDGE,
+        "coefficients": [dict(zip("buw", ring, strict=True)) for ring in coefficients.tolist()],
+        "fitted": _describe(table[to_fit], patches[to_fit]),
+        "scored": _describe(table[~to_fit], judged),
+        "thresholds": thresholds,
+        "intervals": {"unit": "case", "level": LEVEL, "draws": DRAWS, "seed": SEED},
+        **_judge(judged, thresholds),
+    }
+    return judged, result | {"words": describe(result)}
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """Say what was fitted and scored on how many cases, and how little that is."""
+    fitted, scored, side = result["fitted"], result["scored"], result["neighbourhood"]
+    words = [
+        f"Neighbourhoods of {side}x{side} patches, fitted on {_name(fitted)}: {fitted['with_neighbours']:,} of "
+        f"{count(fitted['patches'], 'patch', 'patches')} have neighbours.",
+        f"Scored on {_name(scored)}: {count(scored['patches'], 'patch', 'patches')}, "
+        f"{percent(scored['with_neighbours'] / scored['patches'])} with neighbours.",
+    ]
+    if not scored["with_neighbours"]:
+        words.append("No scored patch has a neighbour: nothing changes.")
+    sizes = len(fitted["cases"]), len(scored["cases"])
+    if min(sizes) < FEW:
+        words.append(
+            f"Fitted on {count(sizes[0], 'case')} and scored on {sizes[1]}, this is little: it shows what happened to "
+            "these cases, not what to expect of the next."
+        )
+    if sizes[1] < 2:
+        words.append("Over one case no interval is defined.")
+    if result["origin"]["threshold"] is None:
+        words.append("The checkpoint was not calibrated: the patch-wise threshold is 0.5.")
+    return words
+
+
+def _correct(
+    table: pd.DataFrame, to_fit: np.ndarray, temperature: float, rings: int
+) -> tuple[pd.DataFrame, FloatArray]:
+    """Fit the correction on some rows (N,) and apply it to all.
+
+    Log-odds are divided by the temperature for the fit only: what comes out stands on the scale of the predictions, so
+    that probabilities and thresholds can be compared.
+    """
+    logit = table["logit"].to_numpy(dtype=np.float64)
+    scaled = logit / temperature
+    found, total = gather_neighbours(scaled, table["case"], table["x"], table["y"], rings)
+    coefficients = fit_correction(table["label"].to_numpy()[to_fit], scaled[to_fit], found[to_fit], total[to_fit])
+    corrected = logit + temperature * correction(scaled, found, total, coefficients)
+    columns = table[["case", "x", "y", "label", "logit"]].assign(
+        probability=_probability(logit),
+        context_logit=corrected,
+        context_probability=_probability(corrected),
+        neighbours=found.sum(axis=1).astype(np.int64),
+    )
+    return columns, coefficients
+
+
+def _probability(logit: FloatArray) -> np.ndarray:
+    """In single precision, as everywhere a threshold is chosen or met."""
+    return sigmoid(logit).astype(np.float32)
+
+
+def _describe(rows: pd.DataFrame, patches: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "cases": sorted(rows["case"].unique()),
+        "parts": sorted(rows["split"].unique()),
+        "patches": len(rows),
+        "idc": int(rows["label"].sum()),
+        "with_neighbours": int((patches["neighbours"] > 0).sum()),
+    }
+
+
+def _judge(judged: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Metrics of both, and context less patch-wise on the same draws."""
+    label, case = judged["label"].to_numpy(), judged["case"].to_numpy()
+    columns = {"patch_wise": "probability", "context": "context_probability"}
+    scores = {name: judged[column].to_numpy(dtype=np.float64) for name, column in columns.items()}
+    called = {name: scores[name] >= thresholds[name] for name in scores}
+    called["context"] = np.where(judged["neighbours"] > 0, called["context"], called["patch_wise"])
+    # Calls stand for probabilities of 0 and 1: they come from two thresholds, and all that counts is the call.
+    of_each = {
+        name: bootstrap(label, scores[name], case, metrics=RANKS, seed=SEED)
+        | bootstrap(label, called[name], case, metrics=CALLS, seed=SEED)
+        for name in scores
+    }
+    difference = paired_difference(
+        label, scores["context"], scores["patch_wise"], case, metrics=RANKS, seed=SEED
+    ) | paired_difference(label, called["context"], called["patch_wise"], case, metrics=CALLS, seed=SEED)
+    return {
+        name: {metric: asdict(value) for metric, value in values.items()}
+        for name, values in (of_each | {"difference": difference}).items()
+    }
+
+
+def _name(part: Mapping[str, Any]) -> str:
+    return f"{count(len(part['cases']), 'case')} ({' and '.join(part['parts'])}: {listing(part['cases'])})"

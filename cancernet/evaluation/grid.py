@@ -1,0 +1,85 @@
+"""Where the patches of a case stand on their slide, and which of them are neighbours.
+
+A patch stands in the grid cell ((x - 1) // 50, (y - 1) // 50) of its slide.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cancernet.evaluation.statistics import FloatArray, IntArray
+
+CELL = 50
+"""Pixels of the slide between two neighbouring patches."""
+MOST_CELLS = 500
+"""Cells along a side beyond which positions are not believed; a slide of the archive has fewer than 80."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the patches of a case stand: cells counted from the upper left one that holds a patch.
+
+    Attributes:
+        patch: (K,) numbers of the patches whose position is known, within the case.
+        column: (K,) from 0 to `columns` - 1.
+        row: (K,) from 0 to `rows` - 1.
+    """
+
+    patch: IntArray
+    column: IntArray
+    row: IntArray
+
+    @property
+    def columns(self) -> int:
+        """Cells from left to right."""
+        return int(self.column.max()) + 1
+
+    @property
+    def rows(self) -> int:
+        """Cells from top to bottom."""
+        return int(self.row.max()) + 1
+
+
+def lay_out(x: NDArray[np.integer], y: NDArray[np.integer]) -> Grid | None:
+    """Find the grid cells of a case.
+
+    Args:
+        x: (N,) left edge of each patch in pixels from 1, negative where unknown.
+        y: (N,) upper edge likewise.
+
+    Returns:
+        The grid; None where no position is known, or positions lie further apart than on any slide.
+    """
+    known = np.flatnonzero((np.asarray(x) >= 0) & (np.asarray(y) >= 0))
+    if not len(known):
+        return None
+    column, row = ((np.asarray(axis, dtype=np.int64)[known] - 1) // CELL for axis in (x, y))
+    grid = Grid(known, column - column.min(), row - row.min())
+    return grid if max(grid.columns, grid.rows) <= MOST_CELLS else None
+
+
+def sum_ring(grid: Grid, value: FloatArray, distance: int) -> tuple[FloatArray, FloatArray]:
+    """Gather the ring of 8 x `distance` cells around each patch, as far as they hold patches.
+
+    Args:
+        grid: The cells.
+        value: (N,) a number for each patch of the case; patches that share a cell stand in it with their mean.
+        distance: Steps, also diagonal ones, from the patch to the ring.
+
+    Returns:
+        (K,) number of the ring's cells that hold a patch, and (K,) the sum of their values; both 0 where none does.
+    """
+    # Empty cells all around, so that no step leaves the canvas or comes back at its other side.
+    width = grid.columns + 2 * distance
+    cell = (grid.row + distance) * width + grid.column + distance
+    size = (grid.rows + 2 * distance) * width
+    patches = np.bincount(cell, minlength=size)
+    mean = np.bincount(cell, weights=value[grid.patch], minlength=size) / np.maximum(patches, 1)
+    span = range(-distance, distance + 1)
+    steps = [down * width + right for down in span for right in span if max(abs(down), abs(right)) == distance]
+    count, total = np.zeros(len(cell)), np.zeros(len(cell))
+    for step in steps:
+        count += patches[cell + step] > 0
+        total += mean[cell + step]
+    return count, total

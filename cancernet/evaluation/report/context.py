@@ -1,0 +1,67 @@
+"""The section on the slide's context: what `cancernet context` left in a run folder, apart from patch-wise figures."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cancernet.errors import InputError
+from cancernet.evaluation.grid import lay_out
+from cancernet.evaluation.report import maps
+from cancernet.evaluation.report.pooling import Subject
+from cancernet.evaluation.report.reading import origin_of, read_object
+from cancernet.evaluation.report.tables import context_rows
+
+AGAIN = "run `cancernet context` again, or remove it"
+NEEDED = ("origin", "neighbourhood", "words", "thresholds", "patch_wise", "context", "difference")
+CROWDED = 0.5
+"""Share of its neighbourhood that the median patch of a case must have for the case to be worth a map."""
+MOST_MAPS = 12
+"""Cases with maps, the largest ones: three pictures of about 1 kB each."""
+
+
+def context_sections(subject: Subject) -> list[dict[str, Any]]:
+    """Words, table and maps of each context file in the run folder, or in a `predict-...` folder there.
+
+    Files on other data or of another checkpoint than the page's are passed over; pooled folds have no such section.
+
+    Raises:
+        InputError: A file is broken.
+    """
+    if len(subject.runs) > 1:
+        return []
+    folder, origin = subject.runs[0].folder, asdict(origin_of(subject.metrics))
+    sections = []
+    for path in sorted([*folder.glob("context*.json"), *folder.glob("predict-*/context*.json")]):
+        result = read_object(path, NEEDED, AGAIN)
+        if result["origin"] == origin:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            shown = {"name": name, "words": result["words"], "rows": context_rows(result)}
+            sections.append(shown | {"maps": _case_maps(path.with_suffix(".csv"), result)})
+    return sections
+
+
+def _case_maps(path: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Maps of the largest cases whose patches have many neighbours: labels and both probabilities."""
+    try:
+        table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)
+        enough = CROWDED * (result["neighbourhood"] ** 2 - 1)
+        groups = {name: group for name, group in table.groupby("case") if group["neighbours"].median() >= enough}
+        shown = []
+        for name in sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST_MAPS]:
+            x, y, label, plain, context = (
+                groups[name][column].to_numpy() for column in ("x", "y", "label", "probability", "context_probability")
+            )
+            grid = lay_out(x, y)
+            if grid is not None:
+                pictures = {
+                    "expert's labels": maps.label_map(grid, label),
+                    "patch-wise probability": maps.probability_map(grid, plain),
+                    "probability with context": maps.probability_map(grid, context),
+                }
+                shown.append({"case": name, "grid": grid, "pictures": pictures})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {AGAIN}") from error
+    return shown
