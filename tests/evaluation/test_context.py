@@ -109,15 +109,20 @@ def draw_scores(seed, side=40, holes=0.3):
 def test_fit_is_the_minimum_that_scipy_finds(ridge):
     logit, count, total = draw_scores(1)
     label = (np.random.default_rng(2).uniform(size=len(logit)) < sigmoid(logit + total[:, 0] / 4)).astype(int)
-    design = features(logit, count, total)
+    having = count.sum(axis=1) > 0
+    centre, spread = logit[having].mean(), logit[having].std()
 
     def loss(coefficients):
-        odds = logit + design @ coefficients
-        value = np.logaddexp(0, np.where(label == 1, -odds, odds)).sum() + ridge / 2 * coefficients @ coefficients
-        return value, design.T @ (sigmoid(odds) - label) + ridge * coefficients
+        odds = logit + correction(logit, count, total, coefficients.reshape(2, 3))
+        # What b, u and w are of scores in standard deviations from their mean, which is what the ridge weighs.
+        b, u, w = coefficients.reshape(2, 3).T
+        squares = np.sum((b + (u + w) * centre) ** 2 + (u * spread) ** 2 + (w * spread) ** 2)
+        return np.logaddexp(0, np.where(label == 1, -odds, odds)).sum() + ridge / 2 * squares
 
-    expected = minimize(loss, np.zeros(6), jac=True, method="BFGS", options={"gtol": 1e-8}).x
-    np.testing.assert_allclose(fit_correction(label, logit, count, total, ridge).ravel(), expected, atol=1e-6)
+    fitted = fit_correction(label, logit, count, total, ridge).ravel()
+    expected = minimize(loss, np.zeros(6), method="BFGS", options={"gtol": 1e-6})
+    assert loss(fitted) <= expected.fun + 1e-9
+    np.testing.assert_allclose(fitted, expected.x, atol=1e-3)
 
 
 def test_fit_is_that_of_scikit_learn_where_the_offset_can_be_absorbed():
@@ -160,6 +165,17 @@ def test_context_beats_patches_on_slides_with_regions(rings, margin):
     corrected = logit + correction(logit, *found[1], coefficients)
     assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit)) + margin
     assert log_loss_of_logit(label, corrected) < log_loss_of_logit(label, logit) - 0.1
+
+
+@pytest.mark.parametrize("rings", [1, 2])
+def test_scores_that_hardly_spread_are_not_ranked_by_their_number_of_neighbours(rings):
+    # As an early checkpoint gives them: the ranks are worth something, the size is not, and no temperature mends it.
+    slides = [(label, 1e-4 * logit - 1, x, y) for label, logit, x, y in map(draw_regions, (7, 8))]
+    found = [gather_neighbours(logit, np.zeros(len(logit)), x, y, rings) for _, logit, x, y in slides]
+    coefficients = fit_correction(*slides[0][:2], *found[0])
+    label, logit = slides[1][:2]
+    corrected = logit + correction(logit, *found[1], coefficients)
+    assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit))
 
 
 def test_fit_refuses_what_cannot_carry_it():

@@ -18,7 +18,8 @@ from cancernet.evaluation.grid import lay_out, sum_ring
 from cancernet.evaluation.statistics import FloatArray, case_index, checked_labels
 
 RIDGE = 1.0
-"""Beside the log loss summed over patches: coefficients are taken to be near 1 or below until some patches object."""
+"""Beside the log loss summed over patches: a coefficient of standardised scores is taken to be near 1 or below, until
+some patches object."""
 EVENTS = 10
 """Patches of the rarer class needed for each coefficient (Peduzzi et al. 1996)."""
 TERMS = 3
@@ -68,6 +69,9 @@ def fit_correction(
 ) -> FloatArray:
     """Fit the coefficients on the patches that have neighbours.
 
+    The ridge weighs the coefficients of scores in standard deviations from their mean over these patches. In plain
+    log-odds it would hold back scores that rank well and hardly spread: only the number of neighbours would count.
+
     Args:
         label: (N,) of 0 and 1.
         logit: (N,) finite log-odds.
@@ -93,9 +97,12 @@ def fit_correction(
             f"context: {idc:,} IDC and {patches - idc:,} benign patches to fit on have neighbours, and "
             f"{coefficients} coefficients need {EVENTS * coefficients} of each; {way_out}"
         )
-    design = features(logits[having], count[having], total[having])
-    fitted = logistic_regression(labels[having], design, np.zeros(coefficients), offset=logits[having], ridge=ridge)
-    return fitted.reshape(-1, TERMS)
+    labels, logits, count, total = (values[having] for values in (labels, logits, count, total))
+    centre, spread = float(logits.mean()), float(logits.std()) or 1.0
+    design = features((logits - centre) / spread, count, (total - count * centre) / spread)
+    fitted = logistic_regression(labels, design, np.zeros(coefficients), offset=logits, ridge=ridge)
+    b, u, w = fitted.reshape(-1, TERMS).T
+    return np.stack([b - (u + w) * centre / spread, u / spread, w / spread], axis=1)
 
 
 def correction(logit: ArrayLike, count: FloatArray, total: FloatArray, coefficients: FloatArray) -> FloatArray:
