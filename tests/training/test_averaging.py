@@ -2,7 +2,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from cancernet.training.averaging import TailAveraging
+from cancernet.training.averaging import ExponentialAveraging, TailAveraging
 from cancernet.training.task import ClassificationTask
 
 EPOCHS, STEPS = 4, 2
@@ -14,8 +14,11 @@ class Weights(Callback):
     def __init__(self):
         self.trained = []
         self.validated = []
+        self.steps = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.variance = pl_module.network.block1_norm1.running_var.clone()
+        self.steps.append(pl_module.network.classifier.bias.detach().clone())
         if trainer.is_last_batch:
             self.trained.append(pl_module.network.classifier.bias.detach().clone())
 
@@ -23,28 +26,53 @@ class Weights(Callback):
         self.validated.append(pl_module.network.classifier.bias.detach().clone())
 
 
-@pytest.mark.parametrize(("tail", "averaged"), [(0.5, 2), (1.0, 4), (0.0, 1)])
-def test_the_last_epochs_are_averaged_with_equal_weights(tail, averaged):
+def fit(average, weights, epochs=EPOCHS):
     torch.manual_seed(0)
     batches = [
         {"image": torch.rand(8, 3, 8, 8), "label": torch.tensor([0, 1] * 4), "index": torch.arange(8), "seed": 0}
         for _ in range(STEPS)
     ]
     loader = torch.utils.data.DataLoader(batches, batch_size=None)
-    task, weights = ClassificationTask(image_size=8, learning_rate=0.05), Weights()
+    task = ClassificationTask(image_size=8, learning_rate=0.05)
     trainer = Trainer(
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[weights, TailAveraging(tail)],
+        callbacks=[weights, average],
     )
     trainer.fit(task, loader, loader)
+    return task.network
+
+
+@pytest.mark.parametrize(("tail", "averaged"), [(0.5, 2), (1.0, 4), (0.0, 1)])
+def test_the_last_epochs_are_averaged_with_equal_weights(tail, averaged):
+    weights = Weights()
+    network = fit(TailAveraging(tail), weights)
     expected = torch.stack(weights.trained[-averaged:]).mean(dim=0)
-    torch.testing.assert_close(task.network.classifier.bias.detach(), expected)
+    torch.testing.assert_close(network.classifier.bias.detach(), expected)
     # What is validated is what is saved: the average so far; before the tail, the epoch's own weights.
     torch.testing.assert_close(weights.validated[-1], expected)
     torch.testing.assert_close(weights.validated[0], weights.trained[0])
+
+
+def test_the_newest_weights_have_the_largest_share():
+    weights = Weights()
+    network = fit(ExponentialAveraging(0.5), weights)
+    average = weights.steps[0]
+    for count, step in enumerate(weights.steps[1:], start=1):
+        kept = min(0.5, (1 + count) / (10 + count))
+        average = kept * average + (1 - kept) * step
+    assert len(weights.steps) == EPOCHS * STEPS
+    torch.testing.assert_close(network.classifier.bias.detach(), average)
+
+
+def test_a_short_run_forgets_where_batch_norm_started():
+    """At a decay of 0.99, sixteen steps of Lightning's own average would keep 85 % of the initial variance of 1."""
+    weights = Weights()
+    network = fit(ExponentialAveraging(0.99), weights, epochs=8)
+    torch.testing.assert_close(network.block1_norm1.running_var, weights.variance, rtol=0.25, atol=0)
+    assert network.block1_norm1.running_var.max() < 0.95
