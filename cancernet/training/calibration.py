@@ -24,6 +24,7 @@ def calibrate(
     split: str | None = None,
     cache: str | None = None,
     batch_size: int | None = None,
+    network: str | None = None,
 ) -> None:
     """Choose threshold, operating points and temperature on validation and store them in the checkpoint.
 
@@ -35,12 +36,14 @@ def calibrate(
         split: Another split than the recorded one, or where its CSV file lies now.
         cache: Folder for packed stores; the user's cache folder where not given.
         batch_size: Patches per batch.
+        network: The network that the checkpoint names, where that is neither ours nor Keras': its code is then run.
 
     Raises:
         InputError: No such checkpoint or data, cases in the validation part that trained the model, or a validation
             part that nothing can be chosen on.
     """
     content = read_checkpoint(checkpoint)
+    recorded_network(content, network)
     state = data_state(content)
     if not state:
         raise InputError(f"{checkpoint}: holds no record of its data, so what it has seen is unknown; train again")
@@ -50,10 +53,12 @@ def calibrate(
     data.setup("validate")
     data.load_state_dict(state)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    print(calibrate_checkpoint(checkpoint, data, device), flush=True)
+    print(calibrate_checkpoint(checkpoint, data, device, network), flush=True)
 
 
-def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.device) -> str:
+def calibrate_checkpoint(
+    path: str | Path, data: IDCDataModule, device: torch.device, network: str | None = None
+) -> str:
     """Choose threshold and temperature for one checkpoint and store them in it.
 
     The pass over the validation part goes through the checkpoint's own weights: those of the best epoch, averaged
@@ -64,6 +69,7 @@ def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.de
         path: The checkpoint.
         data: Set up, and checked against what the checkpoint has seen.
         device: Where to run.
+        network: See `runs.recorded_network`.
 
     Returns:
         One line that says what was chosen.
@@ -72,7 +78,7 @@ def calibrate_checkpoint(path: str | Path, data: IDCDataModule, device: torch.de
         InputError: One class only, or logits that are not finite.
     """
     content = read_checkpoint(path, mapped=False)
-    task = ClassificationTask(**recorded_network(content))
+    task = ClassificationTask(**recorded_network(content, network))
     task.load_state_dict(content["state_dict"])
     rows = data.split.rows("validation")
     index = data.store.index.iloc[rows]

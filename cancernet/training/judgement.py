@@ -63,6 +63,7 @@ def collect_metrics(
         **description,
         "leaks": data.split.unit == "patch",
         "checkpoint": name,
+        "network": task.description["network"],
         "version": __version__,
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cancernet.errors import InputError
+from cancernet.model.catalogue import is_known
 
 
 def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
@@ -52,9 +53,39 @@ def replace_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def recorded_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the task's arguments that say what network a checkpoint holds."""
-    return {name: checkpoint["cancernet"][name] for name in ("network", "classes", "image_size")}
+def described_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the task's arguments that say what network a checkpoint holds, to be read, not to be built from."""
+    content = {"network_arguments": {}, **checkpoint["cancernet"]}
+    return {name: content[name] for name in ("network", "network_arguments", "classes", "image_size")}
+
+
+def recorded_network(checkpoint: dict[str, Any], named: str | None = None, option: str = "--network") -> dict[str, Any]:
+    """Return the task's arguments that say what network a checkpoint holds, to build it again.
+
+    Building a network that is neither ours nor Keras' imports a module and runs code in it. A file must not choose
+    what is run: only the user can, by naming the very same network.
+
+    Args:
+        checkpoint: Its content.
+        named: The network that the user named, or that this process trained.
+        option: How the user names one here.
+
+    Raises:
+        InputError: The network is not known and not named, or another one is named.
+    """
+    found = described_network(checkpoint)
+    name = found["network"]
+    if named not in (None, name):
+        raise InputError(
+            f"the checkpoint's network has network {name!r}, this one {named!r}; "
+            f"give {option} {name}, or another checkpoint"
+        )
+    if named is None and not is_known(name):
+        raise InputError(
+            f"the checkpoint's network is {name!r}, and nothing that a file names is run; "
+            f"if you trust that code, name it yourself: {option} {name}"
+        )
+    return found
 
 
 def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
