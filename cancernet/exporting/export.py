@@ -1,5 +1,6 @@
 """`cancernet export`: write a checkpoint's model for another runtime, and leave it only where it agrees with ours."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -98,7 +99,7 @@ def _write(writer: Writer, subject: Subject, file: Path) -> None:
         if not subject.network.keras_calls:
             raise
         # What Keras or a layer of the user's own does is not ours to mend.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = re.sub(r"\x1b\[\d+m", "", next(iter(str(error).splitlines()), type(error).__name__))
         names = ", ".join(subject.network.keras_calls)
         raise InputError(
             f"export: the network cannot be written as {writer.suffix}, perhaps because of the layers {names}, which "

@@ -123,16 +123,17 @@ def write_weights(subject: Subject, path: Path) -> None:
         file.attrs[SOURCE_ATTRIBUTE] = subject.text
 
 
+# Without gradients: where a layer turns them off for itself, the change would be noted, and survives in no file.
+@torch.no_grad()
 def write_torch(subject: Subject, path: Path) -> None:
     """Write a program for `torch.export.load`, with any number of patches in a batch."""
-    # What moves a state inside would note a change of the gradients' mode, which does not survive the file.
-    with torch.no_grad():
-        program = torch.export.export(
-            Served(subject.network, subject.temperature).eval(), (_example(subject),), dynamic_shapes=_free_batch()
-        )
+    program = torch.export.export(
+        Served(subject.network, subject.temperature).eval(), (_example(subject),), dynamic_shapes=_free_batch()
+    )
     torch.export.save(program, path, extra_files={"cancernet.json": subject.text})
 
 
+@torch.no_grad()
 def write_onnx(subject: Subject, path: Path) -> None:
     """Write an ONNX graph in operators of version `OPSET`, with any number of patches in a batch."""
     onnx = importlib.import_module("onnx")

@@ -3,7 +3,8 @@
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cancernet.errors import InputError
@@ -12,7 +13,7 @@ from cancernet.model.execution import TorchNetwork
 from cancernet.model.network import CancerNet
 
 import keras  # isort: skip  (execution settled the backend)
-from keras.src.utils.naming import reset_uids  # isort: skip  (Keras exports no other way that leaves its settings)
+from keras.src.backend.common import global_state  # isort: skip  (what Keras exports clears its settings as well)
 
 Value = bool | int | float | str | None
 NetworkArguments = dict[str, Value | list[Value]]
@@ -49,12 +50,10 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
     """
     build = OURS.get(name) or _find(name)
     given: dict[str, Any] = _plain(name, arguments)
-    # Names that Keras makes up count on through the process; the same network must get the same names each time.
-    reset_uids()
     try:
         given = {**_offer(build, size, classes), **given}
         inspect.signature(build).bind(**given)
-        with keras.device("cpu"):
+        with keras.device("cpu"), _names_from_the_start():
             model = build(**given)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -74,6 +73,17 @@ def _find(name: str) -> Builder:
     if not callable(found):
         raise InputError(f"model.network: {name!r} is no network; {WAYS}")
     return found
+
+
+@contextmanager
+def _names_from_the_start() -> Iterator[None]:
+    """Let the names that Keras makes up begin again: the same network must get the same ones each time."""
+    counters = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", counters)
 
 
 def _offer(build: Builder, size: int, classes: int) -> dict[str, Any]:
