@@ -163,7 +163,7 @@ def test_a_run_goes_on_where_it_stopped(run_folder, fit_arguments, tmp_path):
     assert last["epoch"] == 2
 
 
-@pytest.mark.parametrize("config", ["original", "cancernet", "demo"])
+@pytest.mark.parametrize("config", ["original", "cancernet", "compact", "mobilenet", "demo"])
 def test_each_configuration_fits_tests_and_predicts(config, archive, cache, tmp_path):
     arguments = [f"--config=configs/{config}.yaml", f"--data.root={archive}", f"--data.cache={cache}"]
     quick = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu"]

@@ -1,5 +1,6 @@
 """`cancernet export`: write a checkpoint's model for another runtime, and leave it only where it agrees with ours."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,8 +17,8 @@ from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.exporting.checking import TOLERANCE, Agreement, check
 from cancernet.exporting.metadata import describe
-from cancernet.exporting.writers import WRITERS, Subject, build_plain
-from cancernet.training.runs import data_state, read_checkpoint, recorded_network
+from cancernet.exporting.writers import WRITERS, Subject, Writer, build_plain
+from cancernet.training.runs import data_state, described_network, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
@@ -33,6 +34,7 @@ def export(
     patches: int = 64,
     cache: str | None = None,
     unchecked: bool = False,
+    network: str | None = None,
 ) -> None:
     """Write a checkpoint's model for another runtime: patches of 0 to 255 in, calibrated probabilities out.
 
@@ -43,13 +45,14 @@ def export(
         checkpoint: The file, such as .../checkpoints/best.ckpt.
         format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network,
             which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load) or `safetensors` (the
-            weights; scaling and temperature in the metadata).
+            weights of CancerNet; scaling and temperature in the metadata).
         output: The file to write; beside the checkpoint where not given.
         input: Type of the patches, (batch, height, width, 3), RGB from 0 to 255.
         root: Data whose patches are compared; drawn tissue where not given.
         patches: How many patches are compared.
         cache: Folder for packed stores; the user's cache folder where not given.
         unchecked: Write the file even where the runtime is not installed. One that is, still has to agree.
+        network: The network that the checkpoint names, where that is neither ours nor Keras': its code is then run.
 
     Raises:
         InputError: No such checkpoint or data, a package that is missing, or an export that does not agree.
@@ -62,8 +65,9 @@ def export(
         raise InputError(f"--patches: expected 1 or more, got {patches}")
     writer.require()
     content = read_checkpoint(checkpoint)
-    _check_one_pass(content)
-    task = ClassificationTask(**recorded_network(content))
+    recorded = recorded_network(content, network)
+    _check_form(content, format)
+    task = ClassificationTask(**recorded)
     task.load_state_dict(content["state_dict"])
     subject = Subject(task.eval().network, describe(checkpoint, content, format, input))
     images = take_patches(root, patches, task.image_size, cache)
@@ -72,7 +76,7 @@ def export(
     place = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         file = place / output.name
-        writer.write(subject, file)
+        _write(writer, subject, file)
         if format == "weights":
             Path(f"{file}.json").write_text(build_plain(subject).to_json(), encoding="utf-8")
         _judge(check(format, file, images, expected), format, len(images), unchecked)
@@ -84,9 +88,15 @@ def export(
     print(output)
 
 
-def _check_one_pass(content: dict[str, Any]) -> None:
-    """Refuse a model whose answer takes more than one pass over one patch: the file would not give it."""
-    if recorded_network(content)["test_time_symmetries"]:
+def _check_form(content: dict[str, Any], form: Format) -> None:
+    """Refuse a model that the format cannot hold, or whose answer takes more than one pass over one patch."""
+    described = described_network(content)
+    if form == "safetensors" and described["network"] != "cancernet":
+        raise InputError(
+            f"export: the network is {described['network']}, and safetensors is for CancerNet alone, which can be "
+            "computed from its weights to check them; use another format"
+        )
+    if described["test_time_symmetries"]:
         raise InputError(
             "export: this model averages over eight symmetries, which an exported one does not; run "
             "`cancernet calibrate CKPT --test_time_symmetries false` first"
@@ -96,6 +106,21 @@ def _check_one_pass(content: dict[str, Any]) -> None:
             "export: this model expects stains normalised over the patches of a case, and an exported one sees single "
             "patches; train without data.stain_normalization"
         )
+
+
+def _write(writer: Writer, subject: Subject, file: Path) -> None:
+    try:
+        writer.write(subject, file)
+    except Exception as error:
+        if not subject.network.keras_calls:
+            raise
+        # What Keras or a layer of the user's own does is not ours to mend.
+        reason = re.sub(r"\x1b\[\d+m", "", next(iter(str(error).splitlines()), type(error).__name__))
+        names = ", ".join(subject.network.keras_calls)
+        raise InputError(
+            f"export: the network cannot be written as {writer.suffix}, perhaps because of the layers {names}, which "
+            f"run through Keras ({reason}); use another format"
+        ) from error
 
 
 def take_patches(root: str | None, count: int, size: int, cache: str | None) -> np.ndarray:

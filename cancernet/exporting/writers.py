@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cancernet.errors import InputError
+from cancernet.model.catalogue import create_network
 from cancernet.model.execution import TorchNetwork
 from cancernet.model.formats.storage import SOURCE_ATTRIBUTE
-from cancernet.model.network import CancerNet
+from cancernet.model.graph import last_layer
 
 import keras  # isort: skip  (execution settled the backend)
 import h5py  # isort: skip
@@ -73,12 +74,12 @@ class Served(nn.Module):
 
 
 def build_plain(subject: Subject) -> keras.Model:
-    """Build CancerNet in Keras, channels last, with the subject's weights."""
+    """Build the network in Keras, channels last, with the subject's weights."""
     present = keras.config.image_data_format()
     keras.config.set_image_data_format("channels_last")
+    name, arguments = subject.metadata["network"], subject.metadata["network_arguments"]
     try:
-        with keras.device("cpu"):
-            network = TorchNetwork(CancerNet.build(subject.size, subject.size, classes=subject.network.classes))
+        network = create_network(name, arguments, subject.size, subject.network.classes)
     finally:
         keras.config.set_image_data_format(present)
     network.load_state_dict(subject.network.state_dict())
@@ -88,30 +89,42 @@ def build_plain(subject: Subject) -> keras.Model:
 def write_keras(subject: Subject, path: Path) -> None:
     """Write a model of stock layers, which plain Keras opens under any backend."""
     plain = build_plain(subject)
-    *layers, probability = plain.layers
     with keras.device("cpu"):
         model = keras.Sequential(
             [
                 keras.Input((subject.size, subject.size, 3), dtype=subject.dtype, name="image"),
                 keras.layers.Rescaling(SCALE, name="scaling"),
-                *layers,
+                *_logits(plain),
                 keras.layers.Rescaling(1 / subject.temperature, name="temperature"),
-                probability,
+                keras.layers.Activation(subject.network.output_activation, name="probability"),
             ],
-            name="cancernet",
+            name=plain.name,
         )
     model.save(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("cancernet.json", subject.text)
 
 
+def _logits(plain: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of a model without its softmax or sigmoid at the end; the model is used up."""
+    last = last_layer(plain)
+    if isinstance(plain, keras.Sequential) and last is plain.layers[-1] and not isinstance(last, keras.layers.Dense):
+        return plain.layers[:-1]
+    if isinstance(last, keras.layers.Softmax):
+        return [keras.Model(plain.inputs, last.input)]
+    last.activation = keras.activations.linear
+    return [plain]
+
+
 def write_weights(subject: Subject, path: Path) -> None:
-    """Write the weights of the plain network, for `CancerNet.build(...).load_weights`: no scaling, no temperature."""
+    """Write the weights of the plain network, such as `CancerNet.build(...)`, to load: no scaling, no temperature."""
     build_plain(subject).save_weights(path)
     with h5py.File(path, "a") as file:
         file.attrs[SOURCE_ATTRIBUTE] = subject.text
 
 
+# Without gradients: where a layer turns them off for itself, the change would be noted, and survives in no file.
+@torch.no_grad()
 def write_torch(subject: Subject, path: Path) -> None:
     """Write a program for `torch.export.load`, with any number of patches in a batch."""
     program = torch.export.export(
@@ -120,6 +133,7 @@ def write_torch(subject: Subject, path: Path) -> None:
     torch.export.save(program, path, extra_files={"cancernet.json": subject.text})
 
 
+@torch.no_grad()
 def write_onnx(subject: Subject, path: Path) -> None:
     """Write an ONNX graph in operators of version `OPSET`, with any number of patches in a batch."""
     onnx = importlib.import_module("onnx")

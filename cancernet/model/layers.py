@@ -1,7 +1,8 @@
-"""One torch module for each supported Keras layer, computing on the Keras layer's own variables.
+"""One torch module for each Keras layer, computing on the Keras layer's own variables.
 
 Images are (B, C, H, W) here, in torch's channels-last memory format, whatever the Keras data format is.
-`BUILDERS` maps a Keras layer class to the function that builds its module: a further layer needs one entry.
+`BUILDERS` maps a Keras layer class to the function that builds its fused module: a further layer needs one entry. What
+has none, or an option that its builder refuses, runs through Keras.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cancernet.errors import InputError
 from cancernet.model.backend import require_torch_backend
 from cancernet.model.convolution import Convolution
 from cancernet.model.dropout import Dropout
+from cancernet.model.fallback import KerasCall
 from cancernet.model.normalization import BatchNorm
 from cancernet.model.placement import Function, Placement, activation_name, activation_of, unsupported
 from cancernet.model.pooling import global_pooling, pooling
@@ -154,13 +157,19 @@ BUILDERS: dict[type, Builder] = {
 """Keras layer class -> function that builds its torch module. Exact classes: a subclass may compute something else."""
 
 
-def build_layer(layer: keras.layers.Layer, place: Placement) -> nn.Module:
-    """Build the torch module of a Keras layer.
+def build_layer(layer: keras.Operation, place: Placement, special: str | None = None) -> nn.Module:
+    """Build the torch module of a Keras layer or operation: fused where that can be, otherwise a call of Keras.
 
-    Raises:
-        InputError: The layer's class or one of its options has no fused execution.
+    Args:
+        layer: The layer.
+        place: Where it stands.
+        special: What is unusual about its call, which no fused execution provides for.
     """
     builder = BUILDERS.get(type(layer))
-    if builder is None:
-        raise unsupported(layer, f"supported layers: {', '.join(sorted(known.__name__ for known in BUILDERS))}")
-    return builder(layer, place)
+    try:
+        if builder is None or special is not None:
+            raise unsupported(layer, "has no fused execution" if builder is None else str(special))
+        return builder(layer, place)
+    except InputError as error:
+        place.variables.clear()
+        return KerasCall(layer, place, str(error))

@@ -52,23 +52,33 @@ class CancerNet:
         Raises:
             InputError: An argument is not a whole number, or is too small.
         """
-        for name, value, least in (
-            ("width", width, MINIMUM_SIZE),
-            ("height", height, MINIMUM_SIZE),
-            ("depth", depth, 1),
-            ("classes", classes, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise InputError(
-                    f"CancerNet needs {name} to be a whole number of at least {least}. Received: {value!r}"
-                )
-        first = keras.config.image_data_format() == "channels_first"
-        shape = (depth, height, width) if first else (height, width, depth)
+        shape, axis = input_shape(width, height, depth, classes)
         layers: list[keras.layers.Layer] = [keras.Input(shape, name="image")]
         for block, (filters, convolutions) in enumerate(BLOCKS, start=1):
-            layers += _block(f"block{block}", filters, convolutions, axis=1 if first else -1)
+            layers += _block(f"block{block}", filters, convolutions, axis)
         layers += _head(classes)
         return keras.Sequential(layers, name="cancernet")
+
+
+def input_shape(width: int, height: int, depth: int, classes: int) -> tuple[tuple[int, int, int], int]:
+    """Check the sizes of a network with three poolings.
+
+    Returns:
+        Shape of an image in the present data format, and the axis of its channels in a batch.
+
+    Raises:
+        InputError: An argument is not a whole number, or is too small.
+    """
+    for name, value, least in (
+        ("width", width, MINIMUM_SIZE),
+        ("height", height, MINIMUM_SIZE),
+        ("depth", depth, 1),
+        ("classes", classes, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise InputError(f"The network needs {name} to be a whole number of at least {least}. Received: {value!r}")
+    first = keras.config.image_data_format() == "channels_first"
+    return ((depth, height, width), 1) if first else ((height, width, depth), -1)
 
 
 def _block(name: str, filters: int, convolutions: int, axis: int) -> list[keras.layers.Layer]:

@@ -84,16 +84,18 @@ def activation_of(layer: keras.layers.Layer, place: Placement) -> Callable[[Tens
     name = activation_name(layer)
     if name == "linear":
         return None
-    if name == "softmax":
-        return partial(torch.softmax, dim=place.dimension(getattr(layer, "axis", -1)))
-    if name not in ACTIVATIONS:
+    axis = getattr(layer, "axis", -1)
+    if name == "softmax" and isinstance(axis, int):
+        return partial(torch.softmax, dim=place.dimension(axis))
+    # A function of the user's own may bear the name of one of Keras'.
+    if name not in ACTIVATIONS or layer.activation is not getattr(keras.activations, name):
         raise unsupported(layer, f"activation {name!r}; supported: linear, softmax, {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]
 
 
 def unsupported(layer: keras.layers.Layer, what: str) -> InputError:
     """Return the error for a layer that cannot run fused."""
-    return InputError(f"Layer {layer.name!r} ({type(layer).__name__}) cannot be run by torch: {what}")
+    return InputError(f"Layer {layer.name!r} ({type(layer).__name__}): {what}")
 
 
 class Function(nn.Module):

@@ -6,7 +6,8 @@ import sys
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
+
+from cancernet.model.execution import TorchNetwork
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
 
@@ -27,7 +28,7 @@ def keep_freed_memory() -> None:
     mallopt(_TRIM_THRESHOLD, -1)
 
 
-def compile_network(network: nn.Module, device: torch.device, mode: str | None = None) -> None:
+def compile_network(network: TorchNetwork, device: torch.device, mode: str | None = None) -> None:
     """Let torch compile a network at its first call, or say why not.
 
     Args:
@@ -35,11 +36,12 @@ def compile_network(network: nn.Module, device: torch.device, mode: str | None =
         device: Where it will run.
         mode: As `torch.compile` takes it; "reduce-overhead" replays CUDA graphs. None for torch's default.
     """
+    whole = not network.keras_calls
     if device.type != "cpu":
-        network.compile(fullgraph=True, mode=mode)
+        network.compile(fullgraph=whole, mode=mode)
     elif not any(map(shutil.which, ("c++", "g++", "clang++"))):
         rank_zero_warn("model.compile: no C++ compiler found, so the network runs uncompiled")
     else:
         # Random numbers drawn inside generated code keep all that is fused with them from using vector instructions;
         # torch's own generator is quicker, and the same numbers come with and without compiling.
-        network.compile(fullgraph=True, options={"fallback_random": True})
+        network.compile(fullgraph=whole, options={"fallback_random": True})

@@ -25,6 +25,7 @@ def calibrate(
     cache: str | None = None,
     batch_size: int | None = None,
     test_time_symmetries: bool | None = None,
+    network: str | None = None,
 ) -> None:
     """Choose threshold, operating points and temperature on validation and store them in the checkpoint.
 
@@ -37,12 +38,14 @@ def calibrate(
         cache: Folder for packed stores; the user's cache folder where not given.
         batch_size: Patches per batch.
         test_time_symmetries: From now on, average the logit over the eight symmetries of the square, or do not.
+        network: The network that the checkpoint names, where that is neither ours nor Keras': its code is then run.
 
     Raises:
         InputError: No such checkpoint or data, cases in the validation part that trained the model, or a validation
             part that nothing can be chosen on.
     """
     content = read_checkpoint(checkpoint)
+    recorded_network(content, network)
     state = data_state(content)
     if not state:
         raise InputError(f"{checkpoint}: holds no record of its data, so what it has seen is unknown; train again")
@@ -52,11 +55,15 @@ def calibrate(
     data.setup("validate")
     data.load_state_dict(state)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    print(calibrate_checkpoint(checkpoint, data, device, test_time_symmetries), flush=True)
+    print(calibrate_checkpoint(checkpoint, data, device, network, test_time_symmetries), flush=True)
 
 
 def calibrate_checkpoint(
-    path: str | Path, data: IDCDataModule, device: torch.device, test_time_symmetries: bool | None = None
+    path: str | Path,
+    data: IDCDataModule,
+    device: torch.device,
+    network: str | None = None,
+    test_time_symmetries: bool | None = None,
 ) -> str:
     """Choose threshold and temperature for one checkpoint and store them in it.
 
@@ -68,6 +75,7 @@ def calibrate_checkpoint(
         path: The checkpoint.
         data: Set up, and checked against what the checkpoint has seen.
         device: Where to run.
+        network: See `runs.recorded_network`.
         test_time_symmetries: Whether the model is to average over symmetries from now on; None leaves it.
 
     Returns:
@@ -79,7 +87,7 @@ def calibrate_checkpoint(
     content = read_checkpoint(path, mapped=False)
     if test_time_symmetries is not None:
         content["cancernet"]["test_time_symmetries"] = test_time_symmetries
-    task = ClassificationTask(**recorded_network(content))
+    task = ClassificationTask(**recorded_network(content, network))
     task.load_state_dict(content["state_dict"])
     rows = data.split.rows("validation")
     index = data.store.index.iloc[rows]

@@ -95,8 +95,9 @@ class CancerNetCLI(LightningCLI):
         folder = self.trainer.log_dir
         if not self.trainer.is_global_zero:
             return
+        device, network = self.trainer.strategy.root_device, self.model.description["network"]
         for path in self._saved_checkpoints():
-            print(calibrate_checkpoint(path, self.datamodule, self.trainer.strategy.root_device), flush=True)
+            print(calibrate_checkpoint(path, self.datamodule, device, network), flush=True)
         print(folder, flush=True)
 
     def _saved_checkpoints(self) -> list[Path]:
@@ -164,19 +165,26 @@ def _recorded_arguments(arguments: list[str], folder: Path) -> list[str]:
     What the user gives comes later on the command line and wins; the checks against what the model has seen do not
     depend on either.
     """
-    path = None
-    for number, argument in enumerate(arguments):
-        if argument == "--ckpt_path" and number + 1 < len(arguments):
-            path = arguments[number + 1]
-        elif argument.startswith("--ckpt_path="):
-            path = argument.split("=", 1)[1]
+    path = _given(arguments, "--ckpt_path")
     if path is None:
         return []
     checkpoint = read_checkpoint(path)
-    recorded = {"model": recorded_network(checkpoint), "data": data_state(checkpoint).get("arguments", {})}
+    network = recorded_network(checkpoint, _given(arguments, "--model.network"), "--model.network")
+    recorded = {"model": network, "data": data_state(checkpoint).get("arguments", {})}
     file = folder / "recorded.yaml"
     file.write_text(yaml.safe_dump(recorded), encoding="utf-8")
     return ["--config", str(file)]
+
+
+def _given(arguments: list[str], option: str) -> str | None:
+    """Return the value of an option on the command line, the last one where it stands there twice."""
+    found = None
+    for number, argument in enumerate(arguments):
+        if argument == option and number + 1 < len(arguments):
+            found = arguments[number + 1]
+        elif argument.startswith(f"{option}="):
+            found = argument.split("=", 1)[1]
+    return found
 
 
 def _quieten() -> None:

@@ -11,7 +11,7 @@ from cancernet.data.exposure import Exposure
 from cancernet.errors import InputError
 from cancernet.model.execution import TorchNetwork, build_network
 from cancernet.model.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
-from cancernet.training.runs import data_state, read_checkpoint, recorded_network, replace_checkpoint
+from cancernet.training.runs import data_state, described_network, read_checkpoint, replace_checkpoint
 
 NETWORK_PREFIX = "network."
 """Before the network's names in the task's `state_dict`."""
@@ -75,7 +75,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
     Args:
         network: To be filled.
         file: Its path.
-        description: `network`, `classes` and `image_size` of the network. Sizes that share their weights may differ.
+        description: As `runs.described_network` gives it. Sizes that share their weights may differ.
 
     Returns:
         State of a data module that has seen what trained these weights.
@@ -84,11 +84,13 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
         InputError: Not such a file, or another network.
     """
     if Path(file).suffix != ".ckpt":
+        if description["network"] != "cancernet":
+            raise InputError(f"model.weights: {file}: only CancerNet starts from a file of Keras'; give a checkpoint")
         load_weights(network, read_weights(file))
         return _nothing_known()
     content = read_checkpoint(file)
-    theirs = recorded_network(content)
-    different = [name for name in ("network", "classes") if theirs[name] != description[name]]
+    theirs = described_network(content)
+    different = [name for name in ("network", "network_arguments", "classes") if theirs[name] != description[name]]
     if different:
         name = different[0]
         raise InputError(

@@ -59,6 +59,7 @@ def collect_metrics(
         "cases": int(members["case"].nunique()),
         "part": "test",
         **describe_origin(data, name),
+        "network": task.description["network"],
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),
         "exposure_known": data.earlier is None or data.earlier.known,

@@ -8,6 +8,7 @@ import torch
 
 from cancernet.errors import InputError
 from cancernet.files import replacing
+from cancernet.model.catalogue import is_known
 
 
 def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
@@ -42,13 +43,40 @@ def replace_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
         torch.save(checkpoint, beside)
 
 
-def recorded_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the task's arguments that say what network a checkpoint holds."""
-    record = checkpoint["cancernet"]
-    return {
-        **{name: record[name] for name in ("network", "classes", "image_size")},
-        "test_time_symmetries": record.get("test_time_symmetries", False),
-    }
+def described_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the task's arguments that say what network a checkpoint holds, to be read, not to be built from."""
+    content = {"network_arguments": {}, "test_time_symmetries": False, **checkpoint["cancernet"]}
+    names = ("network", "network_arguments", "classes", "image_size", "test_time_symmetries")
+    return {name: content[name] for name in names}
+
+
+def recorded_network(checkpoint: dict[str, Any], named: str | None = None, option: str = "--network") -> dict[str, Any]:
+    """Return the task's arguments that say what network a checkpoint holds, to build it again.
+
+    Building a network that is neither ours nor Keras' imports a module and runs code in it. A file must not choose
+    what is run: only the user can, by naming the very same network.
+
+    Args:
+        checkpoint: Its content.
+        named: The network that the user named, or that this process trained.
+        option: How the user names one here.
+
+    Raises:
+        InputError: The network is not known and not named, or another one is named.
+    """
+    found = described_network(checkpoint)
+    name = found["network"]
+    if named not in (None, name):
+        raise InputError(
+            f"the checkpoint's network has network {name!r}, this one {named!r}; "
+            f"give {option} {name}, or another checkpoint"
+        )
+    if named is None and not is_known(name):
+        raise InputError(
+            f"the checkpoint's network is {name!r}, and nothing that a file names is run; "
+            f"if you trust that code, name it yourself: {option} {name}"
+        )
+    return found
 
 
 def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:

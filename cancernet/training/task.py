@@ -14,12 +14,13 @@ from torchmetrics import MeanMetric, MetricCollection
 from cancernet import __version__
 from cancernet.data.augment import symmetries
 from cancernet.errors import InputError
-from cancernet.model.execution import build_network
+from cancernet.model.catalogue import NetworkArguments, create_network
+from cancernet.model.fallback import KerasCall
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.conversion import start_from
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
-from cancernet.training.runs import recorded_network
+from cancernet.training.runs import described_network
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
@@ -31,7 +32,9 @@ class ClassificationTask(LightningModule):
     """Train and judge a network that tells IDC (1) from benign (0) patches.
 
     Args:
-        network: `cancernet`, the network of 2019.
+        network: `cancernet`, the network of 2019; `compact`, smaller and without its large matrix; or the dotted path
+            of what returns a Keras model, such as keras.applications.MobileNetV2. It sees RGB scaled to [0, 1].
+        network_arguments: Keyword arguments for a network given by its path: numbers, text, lists.
         classes: 2 for two units under a softmax, as in 2019, or 1 for a single logit.
         image_size: Side of the network's input in pixels; patches of another size are resized on the device.
         batch_norm_momentum: How much of the moving statistics each batch leaves in place (Keras' sense; 0.99 is its
@@ -58,7 +61,8 @@ class ClassificationTask(LightningModule):
 
     def __init__(
         self,
-        network: Literal["cancernet"] = "cancernet",
+        network: str = "cancernet",
+        network_arguments: NetworkArguments | None = None,
         classes: Literal[1, 2] = 2,
         image_size: int = 50,
         batch_norm_momentum: float = 0.99,
@@ -79,14 +83,16 @@ class ClassificationTask(LightningModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.description = {
+        arguments = dict(network_arguments or {})
+        self.description: dict[str, Any] = {
             "network": network,
+            "network_arguments": arguments,
             "classes": classes,
             "image_size": image_size,
             "test_time_symmetries": test_time_symmetries,
         }
         self.image_size = image_size
-        self.network = build_network(width=image_size, height=image_size, classes=classes)
+        self.network = create_network(network, arguments, image_size, classes)
         # What the weights have seen, the data module has to know before it lets anything judge them.
         self._earlier = None if weights is None else start_from(self.network, weights, self.description)
         for layer in self.network.modules():
@@ -94,6 +100,8 @@ class ClassificationTask(LightningModule):
                 layer.momentum = 1 - batch_norm_momentum
             elif isinstance(layer, nn.Dropout):
                 layer.p *= dropout
+            elif isinstance(layer, KerasCall) and hasattr(layer.operation, "momentum"):
+                layer.operation.momentum = batch_norm_momentum
         self.optimizer: dict[str, Any] = {
             "name": optimizer,
             "learning_rate": learning_rate,
@@ -297,7 +305,7 @@ class ClassificationTask(LightningModule):
         Raises:
             InputError: Names the first difference.
         """
-        theirs = recorded_network(checkpoint)
+        theirs = described_network(checkpoint)
         for name, ours in self.description.items():
             if theirs[name] != ours:
                 other = "calibrate the checkpoint" if name == "test_time_symmetries" else "another checkpoint"

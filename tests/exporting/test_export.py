@@ -24,9 +24,9 @@ from cancernet.training.task import ClassificationTask
 TEMPERATURE, THRESHOLD = 1.7, 0.3
 
 
-def write_checkpoint(path, classes=2, calibrated=True, image_size=50):
+def write_checkpoint(path, classes=2, calibrated=True, image_size=50, **network):
     torch.manual_seed(0)
-    task = ClassificationTask(classes=classes, image_size=image_size)
+    task = ClassificationTask(classes=classes, image_size=image_size, **network)
     for module in task.network.modules():
         if hasattr(module, "running_var"):
             torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -117,6 +117,41 @@ def test_each_format_agrees_in_its_own_runtime(checkpoint, tmp_path, form, drawn
     assert "never a diagnosis" in metadata["notice"]
     expected = THRESHOLD if form == "weights" else move_threshold(THRESHOLD, TEMPERATURE)
     assert metadata["threshold"] == pytest.approx(expected)
+
+
+OWN = {"network": "tests.model.networks.build"}
+MOBILENET = {"network": "keras.applications.MobileNetV2", "network_arguments": {"alpha": 0.35}}
+
+
+@pytest.mark.filterwarnings("ignore:Runs through Keras")
+@pytest.mark.parametrize(
+    ("form", "network"),
+    [("keras", MOBILENET), ("torch", OWN)],
+)
+def test_other_networks_agree_too(form, network, tmp_path, drawn, capfd):
+    other = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", image_size=32, **network)
+    named = ["--network", OWN["network"]] if network is OWN else []
+    assert main(["export", str(other), "--format", form, "--patches", "4", *named]) == 0
+    assert float(capfd.readouterr().out.split("largest difference ")[1].split()[0]) < 1e-5
+    metadata = read_metadata(form, other.with_suffix(WRITERS[form].suffix))
+    assert metadata["network"] == network["network"]
+    assert metadata["network_arguments"] == network.get("network_arguments", {})
+
+
+@pytest.mark.filterwarnings("ignore:Runs through Keras")
+@pytest.mark.parametrize(
+    ("form", "network", "words"),
+    [
+        ("safetensors", {"network": "compact"}, "safetensors is for CancerNet alone"),
+        ("torch", {"network": "tests.model.networks.build_looking"}, "perhaps because of the layers looking"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said_in_one_line(form, network, words, tmp_path, drawn, capfd):
+    other = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", image_size=16, **network)
+    assert main(["export", str(other), "--format", form, "--network", network["network"]]) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cancernet: ")]
+    assert words in line
+    assert [path.name for path in other.parent.iterdir()] == ["best.ckpt"]
 
 
 def test_answers_are_those_of_a_process_without_the_package(checkpoint, patches, tmp_path, agreeing, drawn):
