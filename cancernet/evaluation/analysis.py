@@ -17,7 +17,6 @@ from cancernet.evaluation.baselines import BaselineScores
 from cancernet.evaluation.bootstrap import (
     DRAWS,
     LEVEL,
-    METRICS,
     Interval,
     bootstrap,
     bootstrap_case_mean,
@@ -25,6 +24,7 @@ from cancernet.evaluation.bootstrap import (
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
 from cancernet.evaluation.statistics import (
+    METRICS,
     Confusion,
     FloatArray,
     auroc,

@@ -20,23 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cancernet.evaluation.statistics import FloatArray, IntArray, case_index, checked, log_losses, rate_arrays, ratio
-
-METRICS = (
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "brier",
-    "log_loss",
+from cancernet.evaluation.statistics import (
+    METRICS,
+    FloatArray,
+    IntArray,
+    case_index,
+    checked,
+    log_losses,
+    rate_arrays,
+    ratio,
 )
-"""Metrics with intervals, in the order of the results."""
 
 DRAWS = 2000
 LEVEL = 0.95

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cancernet.errors import InputError
-from cancernet.evaluation.bootstrap import METRICS, paired_difference
+from cancernet.evaluation.bootstrap import paired_difference
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.report import charts
 from cancernet.evaluation.report.formatting import (
@@ -23,6 +23,7 @@ from cancernet.evaluation.report.formatting import (
 )
 from cancernet.evaluation.report.reading import Run, read_run
 from cancernet.evaluation.report.writing import fill, write_json, write_text
+from cancernet.evaluation.statistics import METRICS
 
 LOSSES = ("brier", "log_loss")
 CHANGES = ("data", "synthetic", "split", "seed", "folds", "fold", "leaks", "checkpoint", "version")

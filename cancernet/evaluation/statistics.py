@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-SUMMARISED_OVER_CASES = (
+METRICS = (
     "auroc",
     "average_precision",
     "balanced_accuracy",
@@ -30,9 +30,9 @@ SUMMARISED_OVER_CASES = (
     "mcc",
     "brier",
     "log_loss",
-    "prevalence",
-    "mean_probability",
 )
+"""Metrics with intervals, in the order of the results."""
+SUMMARISED_OVER_CASES = (*METRICS, "prevalence", "mean_probability")
 """Columns of `per_case` that `case_summary` averages."""
 
 

@@ -5,9 +5,10 @@ import pytest
 
 from cancernet.cli import main
 from cancernet.errors import InputError
-from cancernet.evaluation.bootstrap import METRICS, paired_difference
+from cancernet.evaluation.bootstrap import paired_difference
 from cancernet.evaluation.comparison import compare_runs, render
 from cancernet.evaluation.report.reading import read_run
+from cancernet.evaluation.statistics import METRICS
 from tests.evaluation.run_folders import draw_run, edit_metrics
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cancernet.errors import InputError
-from cancernet.evaluation.bootstrap import METRICS, bootstrap, bootstrap_case_mean
+from cancernet.evaluation.bootstrap import bootstrap, bootstrap_case_mean
 from cancernet.evaluation.calibration import calibration_summary, sigmoid
 from cancernet.evaluation.report.reading import Pictures, Run
-from cancernet.evaluation.statistics import case_summary, confusion, rates, worst_tenth
+from cancernet.evaluation.statistics import METRICS, case_summary, confusion, rates, worst_tenth
 
 KIND = ("data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks")
 """Entries of `metrics.json` that the folds of one cross-validation share."""
