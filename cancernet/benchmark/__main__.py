@@ -15,6 +15,7 @@ from cancernet.benchmark.table import markdown, print_table
 SECTIONS = {
     "step": "training steps: ours, hand-written torch, Keras on torch, Keras on TensorFlow",
     "inference": "patches a second of the same",
+    "networks": "training step and inference of the networks that configs/ holds",
     "epoch": "whole epochs through the Trainer, against the bare step and an ImageFolder pipeline",
     "prepare": "packing a zip and a folder, against a loop over Pillow",
     "entries": "packing a zip of many entries: memory over all processes",
@@ -53,6 +54,12 @@ def _measure(section: str, options: argparse.Namespace, folder: Path) -> dict[st
             print("  TensorFlow is left out: give --tensorflow-python, an interpreter that has it")
         task = "train" if section == "step" else "predict"
         return measure_steps(task, options.batches, options.rounds, options.tensorflow_python, options.tensorflow_jit)
+    if section == "networks":
+        from cancernet.benchmark.step import measure_networks
+
+        return {
+            f"networks, batch {batch}, uncompiled": measure_networks(batch, options.rounds) for batch in options.batches
+        }
     if section == "epoch":
         from cancernet.benchmark.epoch import measure_epochs
 

@@ -1,4 +1,4 @@
-"""Sections `step` and `inference`: one batch after the other, by every way to run the same network."""
+"""Sections `step`, `inference` and `networks`: one batch after the other, by every way to run the same network."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -7,6 +7,8 @@ from cancernet.benchmark.rounds import Contender, Figure, Worker, race
 
 TURN_IMAGES = {"train": 768, "predict": 2048}
 """A turn takes about this many images: one to three seconds on two cores."""
+NETWORKS = ("cancernet", "compact", "keras.applications.MobileNetV2")
+"""Of `configs/`."""
 KEPT = "hand-written, our memory"
 """The hand-written network in a process that keeps what it frees, as ours does: so that the network alone differs."""
 
@@ -40,6 +42,29 @@ def measure_steps(
             repeat = max(1, min(32, TURN_IMAGES[task] // batch))
             tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, repeat, workers, jit), rounds)
         return tables
+
+
+def measure_networks(batch: int, rounds: int) -> list[Figure]:
+    """Race the networks that the shipped configurations train, uncompiled."""
+    with Worker("cancernet.benchmark.torch_worker", "ours", "kept") as ours:
+        contenders = [
+            Contender(
+                f"{network}, {'training step' if task == 'train' else 'inference'}, {'bf16' if bf16 else 'fp32'}",
+                ours,
+                {
+                    "task": task,
+                    "batch": batch,
+                    "repeat": max(1, TURN_IMAGES[task] // batch),
+                    "compiled": False,
+                    "bf16": bf16,
+                    "network": network,
+                },
+            )
+            for task in ("train", "predict")
+            for bf16 in (False, True)
+            for network in NETWORKS
+        ]
+        return race(contenders, rounds)
 
 
 def keras_worker(backend: str, python: str | None) -> Worker:

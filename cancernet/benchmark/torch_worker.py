@@ -27,17 +27,17 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build(kind: str, compiled: bool) -> nn.Module:
-    """Build a network as the one or the other is used in practice, on the device."""
+def build(kind: str, compiled: bool, name: str) -> nn.Module:
+    """Build a network as the one or the other is used in practice, on the device; ours by its name."""
     if kind == "handwritten":
         network: nn.Module = build_handwritten().to(device())
         if compiled:
             network.compile(fullgraph=True)
         return network
-    from cancernet.model.execution import build_network
+    from cancernet.model.catalogue import create_network
     from cancernet.training.acceleration import compile_network
 
-    network = build_network().to(device())
+    network = create_network(name, {}, 50, 2).to(device())
     if compiled:
         compile_network(network, device())
     return network
@@ -48,9 +48,9 @@ def patches(batch: int) -> Tensor:
     return torch.rand(batch, 3, 50, 50, device=device()).contiguous(memory_format=torch.channels_last)
 
 
-def training_step(kind: str, batch: int, compiled: bool, bf16: bool) -> Step:
+def training_step(kind: str, batch: int, compiled: bool, bf16: bool, name: str) -> Step:
     """Return a function that makes one training step on a fixed batch."""
-    network = build(kind, compiled).train()
+    network = build(kind, compiled, name).train()
     image = patches(batch)
     label = (torch.rand(batch, device=device()) < 0.3).float()
     weight = torch.where(label > 0, 2.52, 1.0)
@@ -68,9 +68,9 @@ def training_step(kind: str, batch: int, compiled: bool, bf16: bool) -> Step:
     return step
 
 
-def inference_step(kind: str, batch: int, compiled: bool, bf16: bool) -> Step:
+def inference_step(kind: str, batch: int, compiled: bool, bf16: bool, name: str) -> Step:
     """Return a function that gives the probabilities of a fixed batch."""
-    network = build(kind, compiled).eval()
+    network = build(kind, compiled, name).eval()
     image = patches(batch)
 
     def step() -> None:
@@ -94,13 +94,15 @@ def main(kind: str, kept: bool) -> None:
         keep_freed_memory()
     steps: dict[tuple[Any, ...], Step] = {}
 
-    def answer(task: str, batch: int, compiled: bool, bf16: bool, repeat: int) -> dict[str, Any]:
-        key = (task, batch, compiled, bf16)
+    def answer(
+        task: str, batch: int, compiled: bool, bf16: bool, repeat: int, network: str = "cancernet"
+    ) -> dict[str, Any]:
+        key = (task, batch, compiled, bf16, network)
         if key not in steps:
             build_step = training_step if task == "train" else inference_step
             # Each code that is compiled belongs to one network and one shape: none may spoil another's.
             torch._dynamo.reset()
-            steps[key] = build_step(kind, batch, compiled, bf16)
+            steps[key] = build_step(kind, batch, compiled, bf16, network)
         return timed(steps[key], repeat, batch)
 
     serve(answer, {"torch": torch.__version__})
