@@ -64,7 +64,8 @@ def test_neighbours_are_those_of_a_loop(drawn, rings):
 
 def test_features_are_the_terms_of_the_formula():
     count, total = np.array([[8.0, 16.0], [4.0, 0.0]]), np.array([[16.0, -16.0], [2.0, 0.0]])
-    np.testing.assert_array_equal(features([3.0, -2.0], count, total), [[1, 3, 2, 1, 3, -1], [0.5, -1, 0.25, 0, 0, 0]])
+    np.testing.assert_array_equal(features([3.0, -2.0], count, total, 0), [[3, 2, 3, -1], [-1, 0.25, 0, 0]])
+    np.testing.assert_array_equal(features([3.0, -2.0], count, total, 1), [[2, 1, 2, -2], [-1.5, -0.25, 0, 0]])
 
 
 @given(patches, st.sampled_from([1, 2]), st.integers(0, 2**31))
@@ -74,7 +75,7 @@ def test_without_neighbours_nothing_is_added(drawn, rings, seed):
     case, column, row, logit = (np.array(values) for values in zip(*alone, strict=True))
     x, y = place((rings + 1) * column, (rings + 1) * row)
     found = gather_neighbours(logit, case, x, y, rings)
-    added = correction(logit, *found, np.random.default_rng(seed).normal(0, 5, (rings, 3)))
+    added = correction(logit, *found, 0.3, np.random.default_rng(seed).normal(0, 5, (rings, 2)))
     assert (added == 0).all()
 
 
@@ -109,40 +110,39 @@ def draw_scores(seed, side=40, holes=0.3):
 def test_fit_is_the_minimum_that_scipy_finds(ridge):
     logit, count, total = draw_scores(1)
     label = (np.random.default_rng(2).uniform(size=len(logit)) < sigmoid(logit + total[:, 0] / 4)).astype(int)
-    having = count.sum(axis=1) > 0
-    centre, spread = logit[having].mean(), logit[having].std()
+    spread = logit[count.sum(axis=1) > 0].std()
 
     def loss(coefficients):
-        odds = logit + correction(logit, count, total, coefficients.reshape(2, 3))
-        # What b, u and w are of scores in standard deviations from their mean, which is what the ridge weighs.
-        b, u, w = coefficients.reshape(2, 3).T
-        squares = np.sum((b + (u + w) * centre) ** 2 + (u * spread) ** 2 + (w * spread) ** 2)
-        return np.logaddexp(0, np.where(label == 1, -odds, odds)).sum() + ridge / 2 * squares
+        odds = logit + correction(logit, count, total, -0.7, coefficients.reshape(2, 2))
+        # The ridge weighs what the coefficients are of scores in standard deviations.
+        return np.logaddexp(0, np.where(label == 1, -odds, odds)).sum() + ridge / 2 * np.sum(
+            (coefficients * spread) ** 2
+        )
 
-    fitted = fit_correction(label, logit, count, total, ridge).ravel()
-    expected = minimize(loss, np.zeros(6), method="BFGS", options={"gtol": 1e-6})
+    fitted = fit_correction(label, logit, count, total, -0.7, ridge).ravel()
+    expected = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-6})
     assert loss(fitted) <= expected.fun + 1e-9
     np.testing.assert_allclose(fitted, expected.x, atol=1e-3)
 
 
 def test_fit_is_that_of_scikit_learn_where_the_offset_can_be_absorbed():
-    # With all 8 neighbours there, z + b + u z + w m is an ordinary regression on z and m.
+    # With all 8 neighbours there, and t = 0, z + u z + w m is an ordinary regression on z and m.
     logit, count, total = (values[:, :1] if values.ndim == 2 else values for values in draw_scores(3, holes=0.0))
     inside = count[:, 0] == 8
     logit, count, total = logit[inside], count[inside], total[inside]
     label = (np.random.default_rng(4).uniform(size=len(logit)) < sigmoid(logit + total[:, 0] / 8)).astype(int)
-    reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
     reference.fit(np.stack([logit, total[:, 0] / 8], axis=1), label)
-    b, u, w = fit_correction(label, logit, count, total, ridge=0.0)[0]
-    np.testing.assert_allclose([b, 1 + u, w], [reference.intercept_[0], *reference.coef_[0]], atol=1e-4)
+    u, w = fit_correction(label, logit, count, total, 0.0, ridge=0.0)[0]
+    np.testing.assert_allclose([1 + u, w], reference.coef_[0], atol=1e-4)
 
 
 def test_fit_recovers_what_labels_were_drawn_from():
     logit, count, total = draw_scores(5, side=220)
-    truth = np.array([[0.4, -0.3, 0.9], [-0.2, 0.1, 0.6]])
-    odds = logit + correction(logit, count, total, truth)
+    truth = np.array([[-0.3, 0.9], [0.1, 0.6]])
+    odds = logit + correction(logit, count, total, -0.5, truth)
     label = (np.random.default_rng(6).uniform(size=len(logit)) < sigmoid(odds)).astype(int)
-    np.testing.assert_allclose(fit_correction(label, logit, count, total), truth, atol=0.25)
+    np.testing.assert_allclose(fit_correction(label, logit, count, total, -0.5), truth, atol=0.25)
 
 
 def draw_regions(seed, side=50):
@@ -160,9 +160,9 @@ def draw_regions(seed, side=50):
 def test_context_beats_patches_on_slides_with_regions(rings, margin):
     slides = [draw_regions(seed) for seed in (7, 8)]
     found = [gather_neighbours(logit, np.zeros(len(logit)), x, y, rings) for _, logit, x, y in slides]
-    coefficients = fit_correction(*slides[0][:2], *found[0])
+    coefficients = fit_correction(*slides[0][:2], *found[0], -0.8)
     label, logit = slides[1][:2]
-    corrected = logit + correction(logit, *found[1], coefficients)
+    corrected = logit + correction(logit, *found[1], -0.8, coefficients)
     assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit)) + margin
     assert log_loss_of_logit(label, corrected) < log_loss_of_logit(label, logit) - 0.1
 
@@ -172,21 +172,32 @@ def test_scores_that_hardly_spread_are_not_ranked_by_their_number_of_neighbours(
     # As an early checkpoint gives them: the ranks are worth something, the size is not, and no temperature mends it.
     slides = [(label, 1e-4 * logit - 1, x, y) for label, logit, x, y in map(draw_regions, (7, 8))]
     found = [gather_neighbours(logit, np.zeros(len(logit)), x, y, rings) for _, logit, x, y in slides]
-    coefficients = fit_correction(*slides[0][:2], *found[0])
+    coefficients = fit_correction(*slides[0][:2], *found[0], -1.0)
     label, logit = slides[1][:2]
-    corrected = logit + correction(logit, *found[1], coefficients)
+    corrected = logit + correction(logit, *found[1], -1.0, coefficients)
     assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit))
+
+
+@pytest.mark.parametrize("rings", [1, 2])
+def test_what_one_slide_holds_is_not_carried_to_the_next(rings):
+    """Fitted on a slide with much carcinoma and on one with little: a uniform region at the threshold stays there."""
+    _, logit, x, y = draw_regions(7)
+    count, total = gather_neighbours(np.full(len(logit), 0.3), np.zeros(len(logit)), x, y, rings)
+    for share in (0.1, 0.9):
+        label = (logit > np.quantile(logit, 1 - share)).astype(int)
+        coefficients = fit_correction(label, logit, *gather_neighbours(logit, 0 * logit, x, y, rings), 0.3)
+        np.testing.assert_allclose(correction(np.full(len(logit), 0.3), count, total, 0.3, coefficients), 0, atol=1e-12)
 
 
 def test_fit_refuses_what_cannot_carry_it():
     logit, count, total = draw_scores(9, side=20)
     label = np.arange(len(logit)) % 2
     with pytest.raises(InputError, match="none of the .* has a neighbour"):
-        fit_correction(label, logit, 0 * count, 0 * total)
+        fit_correction(label, logit, 0 * count, 0 * total, 0.0)
     with pytest.raises(InputError, match="0 IDC and"):
-        fit_correction(0 * label, logit, count, total)
-    with pytest.raises(InputError, match="6 coefficients need 60 of each"):
-        fit_correction(label[:90], logit[:90], count[:90], total[:90])
+        fit_correction(0 * label, logit, count, total, 0.0)
+    with pytest.raises(InputError, match="4 coefficients need 40 of each"):
+        fit_correction(label[:70], logit[:70], count[:70], total[:70], 0.0)
 
 
 SETS = {case: frozenset([part]) for part, cases in PARTS.items() for case in cases} | {
@@ -260,11 +271,8 @@ def test_figures_can_be_computed_again_from_the_table(folder):
     assert main(["context", str(folder), "--neighbourhood=5"]) == 0
     table, result = read(folder, "context-5x5")
     assert len(result["coefficients"]) == 2
-    having = table["neighbours"] > 0
-    thresholds = result["thresholds"]
-    plain = table["probability"] >= thresholds["patch_wise"]
-    called = {"patch_wise": plain, "context": plain.mask(having, table["context_probability"] >= thresholds["context"])}
     columns = {"patch_wise": "probability", "context": "context_probability"}
+    called = {side: table[column] >= result["threshold"] for side, column in columns.items()}
     for side, shown in ((side, result[side]) for side in called):
         expected = {
             "auroc": roc_auc_score(table["label"], table[columns[side]]),
@@ -294,7 +302,7 @@ def test_cases_outside_are_fitted_and_scored_both_ways(folder):
 def test_fit_sees_scores_by_their_temperature_and_keeps_their_scale(tmp_path):
     tables = []
     for temperature in (1.0, 2.0):
-        folder = draw_predictions(tmp_path / f"{temperature}", PARTS, temperature=temperature)
+        folder = draw_predictions(tmp_path / f"{temperature}", PARTS, temperature=temperature, threshold=0.5)
         change(folder, logit=lambda table, factor=temperature: factor * table["logit"])
         assert main(["context", str(folder)]) == 0
         tables.append(read(folder)[0])
@@ -304,7 +312,7 @@ def test_fit_sees_scores_by_their_temperature_and_keeps_their_scale(tmp_path):
     assert main(["context", str(bare)]) == 0
     table, result = read(bare)
     np.testing.assert_array_equal(table["context_logit"], tables[0]["context_logit"])
-    assert result["thresholds"]["patch_wise"] == 0.5
+    assert result["threshold"] == 0.5
     assert "not calibrated" in result["words"][-1]
 
 

@@ -1,12 +1,16 @@
 """A patch's log-odds, corrected by those of its neighbours on the slide.
 
-With z the log-odds of a patch, c_r the share of ring r around it that holds patches, and m_r their mean log-odds (ring
-1: the 8 cells around a patch, ring 2: the 16 around those):
+With z the log-odds of a patch, t those of the threshold, c_r the share of ring r around it that holds patches, and m_r
+their mean log-odds (ring 1: the 8 cells around a patch, ring 2: the 16 around those):
 
-    z' = z + sum over rings of c_r (b_r + u_r z + w_r m_r)
+    z' = z + sum over rings of c_r (u_r (z - t) + w_r (m_r - t))
 
-It is linear in b, u and w, and where no neighbour is there it is z exactly. The coefficients are those of a logistic
+It is linear in u and w, and where no neighbour is there it is z exactly. The coefficients are those of a logistic
 regression with z as offset and a small ridge: an auto-logistic model (Besag 1974), of scores instead of labels.
+
+There is no constant. It would carry how much carcinoma the fitted slides hold over to the next slide, and a few slides
+say nothing of that; as it is, a patch at the threshold among patches at the threshold stays there, so the threshold
+that validation chose keeps its meaning.
 """
 
 import numpy as np
@@ -22,8 +26,8 @@ RIDGE = 1.0
 some patches object."""
 EVENTS = 10
 """Patches of the rarer class needed for each coefficient (Peduzzi et al. 1996)."""
-TERMS = 3
-"""Coefficients of a ring: b, u, w."""
+TERMS = 2
+"""Coefficients of a ring: u, w."""
 
 
 def gather_neighbours(
@@ -56,31 +60,31 @@ def gather_neighbours(
     return count, total
 
 
-def features(logit: ArrayLike, count: FloatArray, total: FloatArray) -> FloatArray:
-    """What b, u and w of each ring weigh, (N, 3 x rings): c_r, c_r z and c_r m_r, ring by ring."""
+def features(logit: ArrayLike, count: FloatArray, total: FloatArray, boundary: float) -> FloatArray:
+    """What u and w of each ring weigh, (N, 2 x rings): c_r (z - t) and c_r (m_r - t), ring by ring."""
     cells = 8 * np.arange(1, count.shape[1] + 1)
-    share = count / cells
-    logits = np.asarray(logit, dtype=np.float64)[:, None]
-    return np.stack([share, share * logits, total / cells], axis=2).reshape(len(logits), -1)
+    beyond = np.asarray(logit, dtype=np.float64)[:, None] - boundary
+    return np.stack([count / cells * beyond, (total - count * boundary) / cells], axis=2).reshape(len(beyond), -1)
 
 
 def fit_correction(
-    label: ArrayLike, logit: ArrayLike, count: FloatArray, total: FloatArray, ridge: float = RIDGE
+    label: ArrayLike, logit: ArrayLike, count: FloatArray, total: FloatArray, boundary: float, ridge: float = RIDGE
 ) -> FloatArray:
     """Fit the coefficients on the patches that have neighbours.
 
-    The ridge weighs the coefficients of scores in standard deviations from their mean over these patches. In plain
-    log-odds it would hold back scores that rank well and hardly spread: only the number of neighbours would count.
+    The ridge weighs the coefficients of scores in standard deviations over these patches: in plain log-odds it would
+    hold back scores that rank well and hardly spread.
 
     Args:
         label: (N,) of 0 and 1.
         logit: (N,) finite log-odds.
         count: (N, rings) and
         total: (N, rings), as `gather_neighbours` gives them.
+        boundary: Log-odds of the threshold, t.
         ridge: See `logistic_regression`.
 
     Returns:
-        (rings, 3): b, u and w of each ring.
+        (rings, 2): u and w of each ring.
 
     Raises:
         InputError: No patch has a neighbour, or too few of a class do.
@@ -98,13 +102,14 @@ def fit_correction(
             f"{coefficients} coefficients need {EVENTS * coefficients} of each; {way_out}"
         )
     labels, logits, count, total = (values[having] for values in (labels, logits, count, total))
-    centre, spread = float(logits.mean()), float(logits.std()) or 1.0
-    design = features((logits - centre) / spread, count, (total - count * centre) / spread)
+    spread = float(logits.std()) or 1.0
+    design = features(logits, count, total, boundary) / spread
     fitted = logistic_regression(labels, design, np.zeros(coefficients), offset=logits, ridge=ridge)
-    b, u, w = fitted.reshape(-1, TERMS).T
-    return np.stack([b - (u + w) * centre / spread, u / spread, w / spread], axis=1)
+    return fitted.reshape(-1, TERMS) / spread
 
 
-def correction(logit: ArrayLike, count: FloatArray, total: FloatArray, coefficients: FloatArray) -> FloatArray:
+def correction(
+    logit: ArrayLike, count: FloatArray, total: FloatArray, boundary: float, coefficients: FloatArray
+) -> FloatArray:
     """What the neighbours add to the log-odds, z' - z, (N,); exactly 0 where none is there."""
-    return features(logit, count, total) @ coefficients.ravel()
+    return features(logit, count, total, boundary) @ coefficients.ravel()

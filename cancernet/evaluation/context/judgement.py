@@ -14,10 +14,8 @@ from cancernet.evaluation.context.correction import RIDGE, correction, fit_corre
 from cancernet.evaluation.report.formatting import count, listing, percent
 from cancernet.evaluation.report.reading import Origin
 from cancernet.evaluation.statistics import FloatArray
-from cancernet.evaluation.thresholds import youden
 
-RANKS = ("auroc", "average_precision")
-CALLS = ("balanced_accuracy", "f1")
+METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1")
 SEED = 0
 """Of the draws of cases."""
 FEW = 10
@@ -29,12 +27,12 @@ def judge_context(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit on some cases, correct others, and judge these with and without their neighbours.
 
-    A patch without neighbours keeps its probability and, by the patch-wise threshold, its call.
+    Both are called by the threshold that validation chose; a patch without neighbours keeps its probability and call.
 
     Args:
         predictions: One row a patch.
         origin: What they come from.
-        fitted: Cases to fit the correction and its threshold on.
+        fitted: Cases to fit the correction on.
         scored: Cases to judge, none of the former.
         neighbourhood: Cells along a side, 3 or 5.
 
@@ -47,24 +45,20 @@ def judge_context(
     table = predictions[predictions["case"].isin([*fitted, *scored])].reset_index(drop=True)
     to_fit = table["case"].isin(list(fitted)).to_numpy()
     temperature = 1.0 if origin.temperature is None else origin.temperature
-    patches, coefficients = _correct(table, to_fit, temperature, neighbourhood // 2)
-    chosen = patches[to_fit & (patches["neighbours"] > 0)]
-    thresholds = {
-        "patch_wise": 0.5 if origin.threshold is None else origin.threshold,
-        "context": youden(chosen["label"], chosen["context_probability"]),
-    }
+    threshold = 0.5 if origin.threshold is None else origin.threshold
+    patches, coefficients = _correct(table, to_fit, temperature, threshold, neighbourhood // 2)
     judged = patches[~to_fit].reset_index(drop=True)
     result = {
         "version": __version__,
         "origin": asdict(origin),
         "neighbourhood": neighbourhood,
         "ridge": RIDGE,
-        "coefficients": [dict(zip("buw", ring, strict=True)) for ring in coefficients.tolist()],
+        "coefficients": [dict(zip("uw", ring, strict=True)) for ring in coefficients.tolist()],
         "fitted": _describe(table[to_fit], patches[to_fit]),
         "scored": _describe(table[~to_fit], judged),
-        "thresholds": thresholds,
+        "threshold": threshold,
         "intervals": {"unit": "case", "level": LEVEL, "draws": DRAWS, "seed": SEED},
-        **_judge(judged, thresholds),
+        **_judge(judged, threshold),
     }
     return judged, result | {"words": describe(result)}
 
@@ -89,12 +83,12 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     if sizes[1] < 2:
         words.append("Over one case no interval is defined.")
     if result["origin"]["threshold"] is None:
-        words.append("The checkpoint was not calibrated: the patch-wise threshold is 0.5.")
+        words.append("The checkpoint was not calibrated: the threshold is 0.5.")
     return words
 
 
 def _correct(
-    table: pd.DataFrame, to_fit: np.ndarray, temperature: float, rings: int
+    table: pd.DataFrame, to_fit: np.ndarray, temperature: float, threshold: float, rings: int
 ) -> tuple[pd.DataFrame, FloatArray]:
     """Fit the correction on some rows (N,) and apply it to all.
 
@@ -104,8 +98,10 @@ def _correct(
     logit = table["logit"].to_numpy(dtype=np.float64)
     scaled = logit / temperature
     found, total = gather_neighbours(scaled, table["case"], table["x"], table["y"], rings)
-    coefficients = fit_correction(table["label"].to_numpy()[to_fit], scaled[to_fit], found[to_fit], total[to_fit])
-    corrected = logit + temperature * correction(scaled, found, total, coefficients)
+    boundary = _log_odds(threshold, logit) / temperature
+    label = table["label"].to_numpy()
+    coefficients = fit_correction(label[to_fit], scaled[to_fit], found[to_fit], total[to_fit], boundary)
+    corrected = logit + temperature * correction(scaled, found, total, boundary, coefficients)
     columns = table[["case", "x", "y", "label", "logit"]].assign(
         probability=_probability(logit),
         context_logit=corrected,
@@ -113,6 +109,13 @@ def _correct(
         neighbours=found.sum(axis=1).astype(np.int64),
     )
     return columns, coefficients
+
+
+def _log_odds(threshold: float, logit: FloatArray) -> float:
+    """Log-odds of a threshold, which may call all patches or none: then those of the outermost patch."""
+    with np.errstate(divide="ignore"):
+        odds = np.log(threshold) - np.log1p(-min(threshold, 1.0))
+    return float(np.clip(odds, logit.min(), logit.max()))
 
 
 def _probability(logit: FloatArray) -> np.ndarray:
@@ -130,22 +133,15 @@ def _describe(rows: pd.DataFrame, patches: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _judge(judged: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
+def _judge(judged: pd.DataFrame, threshold: float) -> dict[str, Any]:
     """Metrics of both, and context less patch-wise on the same draws."""
     label, case = judged["label"].to_numpy(), judged["case"].to_numpy()
-    columns = {"patch_wise": "probability", "context": "context_probability"}
-    scores = {name: judged[column].to_numpy(dtype=np.float64) for name, column in columns.items()}
-    called = {name: scores[name] >= thresholds[name] for name in scores}
-    called["context"] = np.where(judged["neighbours"] > 0, called["context"], called["patch_wise"])
-    # Calls stand for probabilities of 0 and 1: they come from two thresholds, and all that counts is the call.
+    plain, context = judged["probability"].to_numpy(), judged["context_probability"].to_numpy()
     of_each = {
-        name: bootstrap(label, scores[name], case, metrics=RANKS, seed=SEED)
-        | bootstrap(label, called[name], case, metrics=CALLS, seed=SEED)
-        for name in scores
+        name: bootstrap(label, probability, case, threshold, metrics=METRICS, seed=SEED)
+        for name, probability in (("patch_wise", plain), ("context", context))
     }
-    difference = paired_difference(
-        label, scores["context"], scores["patch_wise"], case, metrics=RANKS, seed=SEED
-    ) | paired_difference(label, called["context"], called["patch_wise"], case, metrics=CALLS, seed=SEED)
+    difference = paired_difference(label, context, plain, case, threshold, threshold, metrics=METRICS, seed=SEED)
     return {
         name: {metric: asdict(value) for metric, value in values.items()}
         for name, values in (of_each | {"difference": difference}).items()

@@ -15,7 +15,7 @@ from cancernet.evaluation.report.reading import origin_of, read_object
 from cancernet.evaluation.report.tables import context_rows
 
 AGAIN = "run `cancernet context` again, or remove it"
-NEEDED = ("origin", "neighbourhood", "words", "thresholds", "patch_wise", "context", "difference")
+NEEDED = ("origin", "neighbourhood", "words", "threshold", "patch_wise", "context", "difference")
 CROWDED = 0.5
 """Share of its neighbourhood that the median patch of a case must have for the case to be worth a map."""
 MOST_MAPS = 12

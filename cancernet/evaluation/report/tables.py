@@ -165,6 +165,6 @@ def context_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         cells = [_cell(result[side][name]["estimate"], result[side][name]) for side in ("patch_wise", "context")]
         cells.append({"value": signed(difference["estimate"]), "interval": interval(difference)})
         rows.append({"name": NAMES[name], "cells": cells})
-    chosen = [threshold(result["thresholds"][side]) for side in ("patch_wise", "context")]
-    rows.append({"name": "threshold", "cells": [{"value": value, "interval": ""} for value in (*chosen, "")]})
+    chosen = threshold(result["threshold"])
+    rows.append({"name": "threshold", "cells": [{"value": value, "interval": ""} for value in (chosen, chosen, "")]})
     return rows
