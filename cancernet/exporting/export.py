@@ -18,7 +18,7 @@ from cancernet.evaluation.calibration import apply_temperature
 from cancernet.exporting.checking import TOLERANCE, Agreement, check
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, Writer, build_plain
-from cancernet.training.runs import data_state, described_network, read_checkpoint, recorded_network
+from cancernet.training.runs import described_network, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
@@ -85,6 +85,8 @@ def export(
         shutil.rmtree(place, ignore_errors=True)
     if not subject.metadata["calibrated"]:
         print("The checkpoint holds no calibration: the temperature is 1 and the threshold 0.5")
+    if subject.metadata["input"]["stain_normalization"] is not None:
+        print("The model expects patches whose stains were normalised over their case, as its metadata describe")
     print(output)
 
 
@@ -100,11 +102,6 @@ def _check_form(content: dict[str, Any], form: Format) -> None:
         raise InputError(
             "export: this model averages over eight symmetries, which an exported one does not; run "
             "`cancernet calibrate CKPT --test_time_symmetries false` first"
-        )
-    if data_state(content).get("arguments", {}).get("stain_normalization"):
-        raise InputError(
-            "export: this model expects stains normalised over the patches of a case, and an exported one sees single "
-            "patches; train without data.stain_normalization"
         )
 
 

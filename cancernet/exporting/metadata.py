@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cancernet import __version__
+from cancernet.data.stains import REFERENCE_DEVIATION, REFERENCE_MEAN, TISSUE_DENSITY
 from cancernet.training.runs import data_state, described_network, recorded_calibration, run_folder
 
 NOTICE = "Research software for patches of H&E-stained breast tissue: never a diagnosis, no decision about a patient."
@@ -51,6 +52,7 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
             "colour": "RGB",
             "dtype": "float32" if plain else dtype,
             "range": [0, 1] if plain else [0, 255],
+            "stain_normalization": _stain_normalization(state),
         },
         "output": {
             "name": "probability",
@@ -65,6 +67,22 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
         "exposure_known": bool(state.get("exposure", {}).get("known", "exposure" in state)),
         "converted_from": content["cancernet"].get("converted_from"),
         "metrics": _metrics(checkpoint),
+    }
+
+
+def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a case's patches are to be brought to before the model sees them; None where they stay as they are.
+
+    An exported model sees single patches, so it cannot measure the stains of a case.
+    """
+    if not state.get("arguments", {}).get("stain_normalization"):
+        return None
+    return {
+        "density": "-ln((v + 1) / 256) of v from 0 to 255",
+        "tissue": f"pixels whose mean density over the channels is above {TISSUE_DENSITY}",
+        "change": "density - mean of the case's tissue, divided by its standard deviation, per channel",
+        "mean": list(REFERENCE_MEAN),
+        "standard_deviation": list(REFERENCE_DEVIATION),
     }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from cancernet.cli import main
 from cancernet.data.exposure import Exposure
+from cancernet.data.stains import normalize_stains
 from cancernet.errors import InputError
 from cancernet.exporting import checking
 from cancernet.exporting import export as exporting
@@ -253,3 +254,23 @@ def test_real_or_drawn_patches(archive, cache, store):
 def test_bad_settings_are_named(checkpoint, settings, words):
     with pytest.raises(InputError, match=words):
         export(checkpoint, **settings)
+
+
+def test_what_stains_have_to_be_brought_to_can_be_done_by_what_the_file_says(
+    checkpoint, tmp_path, drawn, agreeing, capfd
+):
+    content = torch.load(checkpoint, weights_only=True)
+    content["IDCDataModule"]["arguments"] = {"stain_normalization": True}
+    changed, output = tmp_path / "stains.ckpt", tmp_path / "model.safetensors"
+    torch.save(content, changed)
+    assert main(["export", str(changed), "--format=safetensors", f"--output={output}"]) == 0
+    assert "normalised over their case" in capfd.readouterr().out
+    said = read_metadata("safetensors", output)["input"]["stain_normalization"]
+    case = np.random.default_rng(0).integers(60, 230, (5, 50, 50, 3)).astype(np.uint8)
+    density = -np.log((case + 1.0) / 256)
+    mean, deviation = density.mean(axis=(0, 1, 2)), density.std(axis=(0, 1, 2), ddof=1)
+    changed_density = (density - mean) / deviation * said["standard_deviation"] + said["mean"]
+    statistics = torch.tensor(np.stack([mean, deviation])).float().expand(5, 2, 3)
+    image = torch.from_numpy(case).permute(0, 3, 1, 2).float() / 255
+    ours = normalize_stains(image, statistics).permute(0, 2, 3, 1).numpy() * 255
+    np.testing.assert_allclose(ours, np.clip(256 * np.exp(-changed_density) - 1, 0, 255), atol=0.01)
