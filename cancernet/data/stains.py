@@ -21,8 +21,9 @@ STAIN_SHIFT = 0.05
 TISSUE_DENSITY = 0.1
 """Mean optical density of the three channels above which a pixel is taken for tissue; glass has next to none."""
 REFERENCE_MEAN = (0.30, 0.48, 0.31)
-"""Optical density that each channel of a case is brought to. Any fixed values would do, as all cases meet there; this is
-a paler stain than that of the median case in a sample of the archive (0.25, 0.62, 0.39, deviations 0.19, 0.29, 0.18)."""
+"""Optical density that each channel of a case is brought to. Any fixed values would do, as all cases meet there: this
+is a paler stain than that of the median case in a sample of the archive (0.25, 0.62, 0.39; deviations 0.19, 0.29,
+0.18)."""
 REFERENCE_DEVIATION = (0.22, 0.24, 0.16)
 CASE_SAMPLE = 64
 """So many patches of a case, spread over it, tell its stains well enough."""
