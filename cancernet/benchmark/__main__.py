@@ -53,7 +53,8 @@ def _measure(section: str, options: argparse.Namespace, folder: Path) -> dict[st
         if options.tensorflow_python is None:
             print("  TensorFlow is left out: give --tensorflow-python, an interpreter that has it")
         task = "train" if section == "step" else "predict"
-        return measure_steps(task, options.batches, options.rounds, options.tensorflow_python, options.tensorflow_jit)
+        tensorflow, jit = options.tensorflow_python, options.tensorflow_jit
+        return measure_steps(task, options.batches, options.rounds, tensorflow, jit, options.precisions)
     if section == "networks":
         from cancernet.benchmark.step import measure_networks
 
@@ -85,6 +86,9 @@ def _parse() -> Any:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="see above")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender that count (5)")
     parser.add_argument("--batches", type=int, nargs="+", default=[256], help="batch sizes of the steps (256)")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="of the steps (both)"
+    )
     parser.add_argument("--patches", type=int, default=277_524, help="size of the drawn store (277524)")
     parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the drawn zip (555048)")

@@ -14,7 +14,7 @@ KEPT = "hand-written, our memory"
 
 
 def measure_steps(
-    task: str, batches: list[int], rounds: int, tensorflow: str | None, jit: bool = False
+    task: str, batches: list[int], rounds: int, tensorflow: str | None, jit: bool, precisions: list[str]
 ) -> dict[str, list[Figure]]:
     """Race ours, the hand-written network and Keras' own ways.
 
@@ -24,6 +24,7 @@ def measure_steps(
         rounds: Turns that count.
         tensorflow: Interpreter of an environment with TensorFlow and Keras; None leaves them out.
         jit: Keras' `jit_compile` on TensorFlow. On a CPU, XLA takes ten times as long for these convolutions.
+        precisions: `fp32`, `bf16` or both.
 
     Returns:
         The figures of each batch size, under its heading.
@@ -40,7 +41,7 @@ def measure_steps(
         tables = {}
         for batch in batches:
             repeat = max(1, min(32, TURN_IMAGES[task] // batch))
-            tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, repeat, workers, jit), rounds)
+            tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, repeat, workers, jit, precisions), rounds)
         return tables
 
 
@@ -72,24 +73,26 @@ def keras_worker(backend: str, python: str | None) -> Worker:
     return Worker("cancernet.benchmark.keras_worker", python=python, environment={"KERAS_BACKEND": backend})
 
 
-def _contenders(task: str, batch: int, repeat: int, workers: dict[str, Worker], jit: bool) -> list[Contender]:
+def _contenders(
+    task: str, batch: int, repeat: int, workers: dict[str, Worker], jit: bool, precisions: list[str]
+) -> list[Contender]:
     contenders: list[Contender] = []
 
     def add(who: str, how: str, **request: Any) -> None:
         contenders.append(Contender(f"{who}, {how}", workers[who], {"batch": batch, "repeat": repeat, **request}))
 
-    for bf16 in (False, True):
-        precision = "bf16" if bf16 else "fp32"
+    for precision in precisions:
+        bf16 = precision == "bf16"
         for who in ("ours", "hand-written", KEPT):
             for compiled in (False, True):
                 how = "compiled" if compiled else "eager"
                 add(who, f"{how}, {precision}", task=task, compiled=compiled, bf16=bf16)
     ways = ("fit", "train_on_batch") if task == "train" else ("predict",)
-    for way in ways:
-        add("Keras on torch", f"{way}, fp32", task=way, jit=False, bf16=False)
-    if "Keras on TensorFlow" in workers:
-        for bf16 in (False, True):
-            for way in ways:
-                how = f"{way}, jit_compile={jit}, {'bf16' if bf16 else 'fp32'}"
-                add("Keras on TensorFlow", how, task=way, jit=jit, bf16=bf16)
+    for precision in precisions:
+        for way in ways:
+            if precision == "fp32":
+                add("Keras on torch", f"{way}, fp32", task=way, jit=False, bf16=False)
+            if "Keras on TensorFlow" in workers:
+                how = f"{way}, jit_compile={jit}, {precision}"
+                add("Keras on TensorFlow", how, task=way, jit=jit, bf16=precision == "bf16")
     return contenders
