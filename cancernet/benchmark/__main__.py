@@ -59,7 +59,8 @@ def _measure(section: str, options: argparse.Namespace, folder: Path) -> dict[st
         from cancernet.benchmark.step import measure_networks
 
         return {
-            f"networks, batch {batch}, uncompiled": measure_networks(batch, options.rounds) for batch in options.batches
+            f"networks, batch {batch}, uncompiled": measure_networks(batch, options.rounds, options.precisions)
+            for batch in options.batches
         }
     if section == "epoch":
         from cancernet.benchmark.epoch import measure_epochs

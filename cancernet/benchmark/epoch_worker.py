@@ -107,9 +107,11 @@ def main(kind: str, source: str, logs: str) -> None:
     """Answer turns; what is set up once in a run stays from turn to turn."""
     warnings.simplefilter("ignore")
     usual = kind == "usual"
-    task: LightningModule = UsualTask()
-    if not usual:
-        task = ClassificationTask(optimizer="adagrad", learning_rate=1e-2, compile=kind == "compiled")
+    task: LightningModule = (
+        UsualTask()
+        if usual
+        else ClassificationTask(optimizer="adagrad", learning_rate=1e-2, compile=kind == "compiled")
+    )
     kept: dict[int, Any] = {}
 
     def answer(batch: int, batches: int, bf16: bool) -> dict[str, Any]:

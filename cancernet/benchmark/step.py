@@ -40,32 +40,26 @@ def measure_steps(
             workers["Keras on TensorFlow"] = stack.enter_context(keras_worker("tensorflow", tensorflow))
         tables = {}
         for batch in batches:
-            repeat = max(1, min(32, TURN_IMAGES[task] // batch))
-            tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, repeat, workers, jit, precisions), rounds)
+            tables[f"{task}, batch {batch}"] = race(_contenders(task, batch, workers, jit, precisions), rounds)
         return tables
 
 
-def measure_networks(batch: int, rounds: int) -> list[Figure]:
+def measure_networks(batch: int, rounds: int, precisions: list[str]) -> list[Figure]:
     """Race the networks that the shipped configurations train, uncompiled."""
     with Worker("cancernet.benchmark.torch_worker", "ours", "kept") as ours:
-        contenders = [
-            Contender(
-                f"{network}, {'training step' if task == 'train' else 'inference'}, {'bf16' if bf16 else 'fp32'}",
-                ours,
-                {
-                    "task": task,
-                    "batch": batch,
-                    "repeat": max(1, TURN_IMAGES[task] // batch),
-                    "compiled": False,
-                    "bf16": bf16,
-                    "network": network,
-                },
-            )
-            for task in ("train", "predict")
-            for bf16 in (False, True)
-            for network in NETWORKS
-        ]
+        contenders = []
+        for task, name in (("train", "training step"), ("predict", "inference")):
+            shared = {"task": task, "batch": batch, "repeat": _steps(task, batch), "compiled": False}
+            for precision in precisions:
+                for network in NETWORKS:
+                    request = {**shared, "bf16": precision == "bf16", "network": network}
+                    contenders.append(Contender(f"{network}, {name}, {precision}", ours, request))
         return race(contenders, rounds)
+
+
+def _steps(task: str, batch: int) -> int:
+    """Return how many steps a turn makes."""
+    return max(1, min(32, TURN_IMAGES[task] // batch))
 
 
 def keras_worker(backend: str, python: str | None) -> Worker:
@@ -73,10 +67,9 @@ def keras_worker(backend: str, python: str | None) -> Worker:
     return Worker("cancernet.benchmark.keras_worker", python=python, environment={"KERAS_BACKEND": backend})
 
 
-def _contenders(
-    task: str, batch: int, repeat: int, workers: dict[str, Worker], jit: bool, precisions: list[str]
-) -> list[Contender]:
+def _contenders(task: str, batch: int, workers: dict[str, Worker], jit: bool, precisions: list[str]) -> list[Contender]:
     contenders: list[Contender] = []
+    repeat = _steps(task, batch)
 
     def add(who: str, how: str, **request: Any) -> None:
         contenders.append(Contender(f"{who}, {how}", workers[who], {"batch": batch, "repeat": repeat, **request}))
@@ -87,12 +80,10 @@ def _contenders(
             for compiled in (False, True):
                 how = "compiled" if compiled else "eager"
                 add(who, f"{how}, {precision}", task=task, compiled=compiled, bf16=bf16)
-    ways = ("fit", "train_on_batch") if task == "train" else ("predict",)
-    for precision in precisions:
-        for way in ways:
-            if precision == "fp32":
-                add("Keras on torch", f"{way}, fp32", task=way, jit=False, bf16=False)
+        for way in ("fit", "train_on_batch") if task == "train" else ("predict",):
+            if not bf16:
+                add("Keras on torch", f"{way}, {precision}", task=way, jit=False, bf16=bf16)
             if "Keras on TensorFlow" in workers:
                 how = f"{way}, jit_compile={jit}, {precision}"
-                add("Keras on TensorFlow", how, task=way, jit=jit, bf16=precision == "bf16")
+                add("Keras on TensorFlow", how, task=way, jit=jit, bf16=bf16)
     return contenders

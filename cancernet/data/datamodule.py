@@ -1,7 +1,6 @@
 """The IDC archive as a LightningDataModule: from a root of any kind to batches on the device."""
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,95 +10,18 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
 from cancernet.data.augment import Operation, scale_and_augment
+from cancernet.data.batches import Batch, BatchSampler, Patches
 from cancernet.data.exposure import SEEN, Exposure, rows_outside
 from cancernet.data.split import PARTS, Split, check_parts, make_split
 from cancernet.data.stains import measure_stains
 from cancernet.data.store import PatchStore, find_store
 from cancernet.errors import InputError
 
-PADDING = -1
-"""Index of the rows that fill the last batches of a process in evaluation; they count in no metric."""
 RESIDENT_SHARE = 0.6
 """A store is kept on the device where it takes less than this share of the free memory: the rest is for the network."""
-
-Batch = dict[str, Any]
-
-
-class Patches(Dataset[Batch]):
-    """The patches of a store, gathered a batch at a time.
-
-    Indexing with an int64 array of B store rows gives a dict of `image` (uint8, (B, 3, H, W), a channels-last view;
-    absent where the device holds the store), `label` (B,) int64, `case` (B,) int64 code, `x`, `y` (B,) int32, `index`
-    (B,) int64 and `seed`, an int that determines the batch's augmentation.
-    """
-
-    def __init__(self, store: PatchStore, with_images: bool, seed: int) -> None:
-        self.store = store
-        self.with_images = with_images
-        self.seed = seed
-        self.label = store.index["label"].to_numpy(dtype=np.int64)
-        self.case = store.index["case"].factorize()[0].astype(np.int64)
-        self.x = store.index["x"].to_numpy(dtype=np.int32)
-        self.y = store.index["y"].to_numpy(dtype=np.int32)
-
-    def __getitem__(self, rows: np.ndarray) -> Batch:
-        present = np.maximum(rows, 0)
-        batch: Batch = {
-            "label": torch.from_numpy(self.label[present]),
-            "case": torch.from_numpy(self.case[present]),
-            "x": torch.from_numpy(self.x[present]),
-            "y": torch.from_numpy(self.y[present]),
-            "index": torch.from_numpy(rows),
-            # The order of the rows differs from epoch to epoch and from process to process, and nothing else needs to
-            # be remembered to draw the same batch again.
-            "seed": zlib.crc32(rows.tobytes(), self.seed & 0xFFFFFFFF),
-        }
-        if self.with_images:
-            batch["image"] = torch.from_numpy(self.store.gather(present)).permute(0, 3, 1, 2)
-        return batch
-
-
-class BatchSampler(DistributedSampler[np.ndarray]):
-    """Yield the store rows of one batch after the other, for one of several processes.
-
-    It is a `DistributedSampler` so that Lightning leaves it in place: its own would repeat patches in evaluation.
-
-    Args:
-        rows: (M,) store rows of the part.
-        batch_size: Patches per batch and process.
-        shuffle: Draw another order in each epoch (training), where the processes' shares are filled up with patches
-            from the start of the order; otherwise ascending, filled up with `PADDING`.
-        seed: Together with the epoch determines the order.
-        rank: This process.
-        world_size: Number of processes.
-    """
-
-    def __init__(self, rows: np.ndarray, batch_size: int, shuffle: bool, seed: int, rank: int, world_size: int) -> None:
-        super().__init__(rows, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
-        self.rows = np.asarray(rows, dtype=np.int64)
-        self.batch_size = batch_size
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return -(-self._share() // self.batch_size)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        rows = self.rows
-        missing = self._share() * self.world_size - len(rows)
-        if self.shuffle:
-            rows = np.random.default_rng((self.seed, self.epoch)).permutation(rows)
-            rows = np.concatenate([rows, np.resize(rows, missing)])
-        else:
-            rows = np.concatenate([rows, np.full(missing, PADDING, dtype=np.int64)])
-        rows = rows[self.rank :: self.world_size]
-        for start in range(0, len(rows), self.batch_size):
-            yield rows[start : start + self.batch_size].copy()
-
-    def _share(self) -> int:
-        return -(-len(self.rows) // self.world_size)
 
 
 class IDCDataModule(LightningDataModule):
@@ -193,6 +115,12 @@ class IDCDataModule(LightningDataModule):
         """Number of benign and of IDC patches that train."""
         counts = np.bincount(self.store.index["label"].to_numpy()[self.split.rows("train")], minlength=2)
         return int(counts[0]), int(counts[1])
+
+    @property
+    def balanced_weights(self) -> tuple[float, float]:
+        """Class weights of 2019, benign first: the larger class's count over the class's own, in the training part."""
+        benign, idc = self.training_counts
+        return max(benign, idc) / benign, max(benign, idc) / idc
 
     def prepare_data(self) -> None:
         """Pack the archive where that has not been done (in one process only)."""
@@ -319,5 +247,5 @@ class IDCDataModule(LightningDataModule):
 
     def _stains_of(self, case: Tensor) -> Tensor:
         if self._stains is None:
-            self._stains = measure_stains(self.store, self.store.index["case"].factorize()[0]).to(case.device)
+            self._stains = measure_stains(self.store, self.store.case_code).to(case.device)
         return self._stains[case]

@@ -66,6 +66,11 @@ class PatchStore:
         return np.load(self.path / IMAGES, mmap_mode="r")
 
     @cached_property
+    def case_code(self) -> NDArray[np.int64]:
+        """Number of each patch's case, (N,), from 0 in the order of their first patches."""
+        return self.index["case"].factorize()[0].astype(np.int64)
+
+    @cached_property
     def index(self) -> "pandas.DataFrame":
         """One row a patch, in the order of `images`: path, case, label, x, y, width, height, hash.
 

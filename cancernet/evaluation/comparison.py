@@ -22,8 +22,9 @@ from cancernet.evaluation.report.formatting import (
     threshold,
 )
 from cancernet.evaluation.report.reading import Run, read_run
-from cancernet.evaluation.report.writing import fill, write_json, write_text
+from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.statistics import METRICS
+from cancernet.files import write_json, write_text
 
 LOSSES = ("brier", "log_loss")
 CHANGES = ("data", "synthetic", "split", "seed", "folds", "fold", "leaks", "checkpoint", "version")
@@ -62,9 +63,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     Raises:
         InputError: The runs were judged on different patches.
     """
-    tables = [_sorted(run) for run in runs]
-    for run, table in zip(runs[1:], tables[1:], strict=True):
-        _check_same_patches(runs[0], tables[0], run, table)
+    tables = align(runs)
     settings = runs[0].metrics["intervals"]
     names = _names(runs)
     entries = []
@@ -94,8 +93,16 @@ def render(result: dict[str, Any]) -> str:
     return fill("comparison.html.j2", result=result, plots=plots, lower=LOWER_IS_BETTER, changes=CHANGES)
 
 
-def _sorted(run: Run) -> pd.DataFrame:
-    return run.judged.sort_values("path", kind="stable").reset_index(drop=True)
+def align(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """Return the judged patches of each run, all in the same order: by path.
+
+    Raises:
+        InputError: The runs were judged on different patches.
+    """
+    tables = [run.judged.sort_values("path", kind="stable").reset_index(drop=True) for run in runs]
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        _check_same_patches(runs[0], tables[0], run, table)
+    return tables
 
 
 def _check_same_patches(first: Run, a: pd.DataFrame, second: Run, b: pd.DataFrame) -> None:

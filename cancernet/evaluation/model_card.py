@@ -9,7 +9,8 @@ from markupsafe import Markup, escape
 from cancernet.evaluation.report.formatting import THRESHOLD_FREE
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.reading import read_metrics
-from cancernet.evaluation.report.writing import fill, write_text
+from cancernet.evaluation.report.writing import fill
+from cancernet.files import write_text
 
 FILE = "model_card.md"
 SPECIAL = re.compile(r"([\\`*_{}\[\]|#~])")

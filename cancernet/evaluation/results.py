@@ -10,8 +10,7 @@ import pandas as pd
 
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE, draw_confusion_matrix
-from cancernet.evaluation.report.writing import write_json
-from cancernet.files import replacing
+from cancernet.files import replacing, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table

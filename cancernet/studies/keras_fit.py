@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.model.backend import require_torch_backend
 
@@ -23,6 +21,14 @@ import keras  # noqa: E402  (the backend must be settled before)
 from cancernet.data.augment import scale_and_augment  # noqa: E402
 from cancernet.data.datamodule import IDCDataModule  # noqa: E402
 from cancernet.model.network import CancerNet  # noqa: E402
+from cancernet.studies.repetition import (  # noqa: E402
+    Trial,
+    is_tested,
+    plan,
+    read_tested,
+    run_command,
+    summarise,
+)
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 
 BATCH = 32
@@ -69,7 +75,6 @@ def fit(data: IDCDataModule, file: Path, seed: int, epochs: int) -> None:
         epochs: Passes over the training part.
     """
     data.setup("fit")
-    benign, idc = data.training_counts
     keras.utils.set_random_seed(seed)
     model = CancerNet.build()
     model.compile(
@@ -82,22 +87,22 @@ def fit(data: IDCDataModule, file: Path, seed: int, epochs: int) -> None:
         loss="binary_crossentropy",
         metrics=["accuracy"],
     )
-    weights = {0: max(benign, idc) / benign, 1: max(benign, idc) / idc}
+    weights = dict(enumerate(data.balanced_weights))
     model.fit(Batches(data), epochs=epochs, class_weight=weights, shuffle=False, verbose=2)
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
 
 
-def run(output: Path, arguments: dict[str, str | None], seeds: Sequence[int], epochs: int) -> None:
-    """Train and test once a seed, in the folders that `cancernet.studies.repetition` uses; finished runs are kept.
+def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) -> None:
+    """Train and test each trial; finished ones are kept.
 
     Raises:
         InputError: The data cannot be used, or a test failed.
     """
-    for seed in seeds:
-        folder = output / f"seed-{seed}" / "lightning_logs" / "version_0"
-        if list(folder.glob("**/metrics.json")):
+    for trial in trials:
+        if is_tested(trial):
             continue
+        folder, seed = trial.folder / "lightning_logs" / "version_0", trial.seed
         data = IDCDataModule(**arguments, seed=seed, batch_size=BATCH, augmentation=["original"])  # type: ignore[arg-type]
         data.prepare_data()
         model, checkpoint = folder / "model.keras", folder / "checkpoints" / "last.ckpt"
@@ -105,12 +110,8 @@ def run(output: Path, arguments: dict[str, str | None], seeds: Sequence[int], ep
             fit(data, model, seed, epochs)
         checkpoint.unlink(missing_ok=True)
         given = [f"--data.{name}={value}" for name, value in arguments.items() if value is not None]
-        for command in (
-            ["convert", str(model), str(checkpoint)],
-            ["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *given],
-        ):
-            if status := main(command):
-                raise InputError(f"`cancernet {' '.join(command)}` ended with status {status}")
+        run_command(["convert", str(model), str(checkpoint)])
+        run_command(["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *given])
 
 
 def console(arguments: list[str] | None = None) -> int:
@@ -124,18 +125,14 @@ def console(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder for packed stores")
     given = parser.parse_args(arguments)
     keep_freed_memory()
+    trials = plan(given.output, given.seeds)
     try:
-        run(
-            given.output, {name: getattr(given, name) for name in ("root", "split", "cache")}, given.seeds, given.epochs
-        )
+        run(trials, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
+        runs = read_tested(trials)
     except InputError as error:
         print(f"fit_by_keras: error: {error}", file=sys.stderr)
         return 2
-    rows = [
-        pd.read_json(file, typ="series")[["auroc", "average_precision", "balanced_accuracy"]]
-        for file in sorted(given.output.glob("seed-*/**/metrics.json"))
-    ]
-    print(pd.DataFrame(rows).describe().loc[["count", "mean", "std"]].to_string(), given.output, sep="\n")
+    print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
     return 0
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_mean_difference
+from cancernet.evaluation.comparison import align
 from cancernet.evaluation.report.reading import Run, read_run
 from cancernet.training.runs import read_checkpoint, recorded_calibration
 
@@ -92,13 +93,12 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
         InputError: A trial was not tested, or not on the same patches.
     """
     first, second = ([_tested(trial) for trial in side] for side in (trials, others))
-    reference = _in_order(first[0])
-    for run in (*first, *second):
-        if not _in_order(run)["path"].equals(reference["path"]):
-            raise InputError(f"{run.folder}: judged on other patches than {first[0].folder}; repeat both on one split")
-    a, b = ([(_in_order(run)["probability"].to_numpy(), _threshold(run)) for run in side] for side in (first, second))
-    case = reference["case"].to_numpy(dtype=object)
-    differences = paired_mean_difference(reference["label"].to_numpy(), a, b, case, metrics=COMPARED)
+    runs = [*first, *second]
+    tables = align(runs)
+    judged = [(table["probability"].to_numpy(), _threshold(run)) for run, table in zip(runs, tables, strict=True)]
+    label, case = tables[0]["label"].to_numpy(), tables[0]["case"].to_numpy(dtype=object)
+    a, b = judged[: len(first)], judged[len(first) :]
+    differences = paired_mean_difference(label, a, b, case, metrics=COMPARED)
     return pd.DataFrame([{"metric": name, **vars(difference)} for name, difference in differences.items()])
 
 
@@ -106,17 +106,37 @@ def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) 
     """Return the figures of a trial, which is run as far as it was not yet."""
     file = _fitted(trial.folder, checkpoint)
     if file is None:
-        _run(["fit", *arguments, *trial.options])
+        run_command(["fit", *arguments, *trial.options])
         file = _fitted(trial.folder, checkpoint)
         if file is None:
             raise InputError(f"{trial.folder}: fit left no {checkpoint} here; leave checkpoints and their folder on")
     if part == "validation":
-        calibration = recorded_calibration(read_checkpoint(file)) or {}
+        calibration = recorded_calibration(read_checkpoint(file))
+        if calibration is None or "auroc" not in calibration:
+            raise InputError(f"{file}: an earlier version calibrated it; run `cancernet calibrate {file}`")
         return {name: calibration[name] for name in VALIDATION_FIGURES}
     if (metrics := _metrics(trial.folder, checkpoint)) is None:
-        _run(["test", f"--ckpt_path={file}"])
+        run_command(["test", f"--ckpt_path={file}"])
         if (metrics := _metrics(trial.folder, checkpoint)) is None:
             raise InputError(f"{trial.folder}: test left no metrics.json of {checkpoint} here")
+    return _figures(metrics)
+
+
+def read_tested(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return the table that `repeat` returns, of trials that were tested, by whatever means they were trained.
+
+    Raises:
+        InputError: A trial was not tested.
+    """
+    return pd.DataFrame([{**trial.row, **_figures(_tested(trial).metrics)} for trial in trials])
+
+
+def is_tested(trial: Trial) -> bool:
+    """Return whether a test left its figures."""
+    return _metrics(trial.folder) is not None
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
     chosen = metrics["at_validation_threshold"]
     figures = {name: metrics[name] for name in FIGURES}
     return figures if chosen is None else {**figures, AT_CHOSEN: chosen["balanced_accuracy"]}
@@ -145,16 +165,17 @@ def _tested(trial: Trial) -> Run:
     return read_run(Path(metrics["folder"]))
 
 
-def _in_order(run: Run) -> pd.DataFrame:
-    return run.judged.sort_values("path", kind="stable").reset_index(drop=True)
-
-
 def _threshold(run: Run) -> float:
     chosen = run.metrics["at_validation_threshold"]
     return 0.5 if chosen is None else float(chosen["threshold"])
 
 
-def _run(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
+    """Run a command of `cancernet` in this process.
+
+    Raises:
+        InputError: It failed, and has said why.
+    """
     if status := main(arguments):
         raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; mend that and run again")
 

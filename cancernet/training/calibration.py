@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cancernet.data.datamodule import BatchSampler, IDCDataModule, Patches
+from cancernet.data.batches import BatchSampler, Patches
+from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.exposure import Exposure
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration

@@ -271,8 +271,7 @@ class ClassificationTask(LightningModule):
         """Fix the class weights, which may depend on the training part."""
         weights = self.class_weights
         if weights == "balanced":
-            benign, idc = self.trainer.datamodule.training_counts  # type: ignore[attr-defined]
-            weights = (max(benign, idc) / benign, max(benign, idc) / idc)
+            weights = self.trainer.datamodule.balanced_weights  # type: ignore[attr-defined]
         self._class_weight = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=self.device)
 
     def setup(self, stage: str) -> None:

@@ -13,14 +13,7 @@ from cancernet.data.augment import (
     turn_and_flip,
     warp,
 )
-
-
-def draw_images(count: int = 6, side: int = 50) -> torch.Tensor:
-    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.data.noise import draw_images, generator
 
 
 @pytest.mark.parametrize("operations", [[], *([name] for name in OPERATIONS), list(OPERATIONS)])

@@ -3,7 +3,8 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from cancernet.data.datamodule import PADDING, BatchSampler, IDCDataModule, Patches
+from cancernet.data.batches import PADDING, BatchSampler, Patches
+from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
 
 

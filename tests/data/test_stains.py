@@ -15,14 +15,7 @@ from cancernet.data.stains import (
     optical_density,
     transmitted,
 )
-
-
-def draw_images(count: int = 6, side: int = 50) -> torch.Tensor:
-    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.data.noise import draw_images, generator
 
 
 @given(st.floats(0, 1))

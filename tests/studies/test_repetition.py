@@ -29,7 +29,7 @@ def repeated(data, tmp_path_factory):
 
 
 def refuse_runs(monkeypatch):
-    monkeypatch.setattr(repetition, "_run", lambda arguments: pytest.fail(f"ran {arguments}"))
+    monkeypatch.setattr(repetition, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
 
 
 def test_each_seed_is_run_once(repeated, data, monkeypatch):
@@ -43,8 +43,8 @@ def test_each_seed_is_run_once(repeated, data, monkeypatch):
 
 def test_another_checkpoint_is_tested_without_training_again(repeated, data, monkeypatch, tmp_path):
     ran = []
-    run = repetition._run
-    monkeypatch.setattr(repetition, "_run", lambda arguments: (ran.append(arguments[0]), run(arguments)))
+    run = repetition.run_command
+    monkeypatch.setattr(repetition, "run_command", lambda arguments: (ran.append(arguments[0]), run(arguments)))
     repetition.repeat(plan(repeated, [1]), [*data, *SHORT], "test", "last")
     assert ran == ["test"]
 

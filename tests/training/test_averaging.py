@@ -1,9 +1,10 @@
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
 from cancernet.training.averaging import ExponentialAveraging, TailAveraging
 from cancernet.training.task import ClassificationTask
+from tests.training.quiet import quiet_trainer
 
 EPOCHS, STEPS = 4, 2
 
@@ -34,16 +35,7 @@ def fit(average, weights, epochs=EPOCHS):
     ]
     loader = torch.utils.data.DataLoader(batches, batch_size=None)
     task = ClassificationTask(image_size=8, learning_rate=0.05)
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[weights, average],
-    )
+    trainer = quiet_trainer(max_epochs=epochs, num_sanity_val_steps=0, callbacks=[weights, average])
     trainer.fit(task, loader, loader)
     return task.network
 

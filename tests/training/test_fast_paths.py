@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
 from cancernet.benchmark.handwritten import build_handwritten
@@ -17,6 +17,7 @@ from cancernet.model.execution import build_network
 from cancernet.model.pooling import _HalvingMaximum
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.task import ClassificationTask
+from tests.training.quiet import quiet_trainer
 
 SIZE = 18
 """18 -> 9 -> 4 -> 2: both an even and an odd size are pooled."""
@@ -110,15 +111,7 @@ def test_resident_store_trains_as_the_streamed_one(store, augmentation):
         seed_everything(0)
         task, witness = ClassificationTask(optimizer="adagrad", learning_rate=0.01), Witness()
         data = IDCDataModule(str(store.path), batch_size=48, augmentation=augmentation, device_resident=resident)
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            logger=False,
-            callbacks=[witness],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = quiet_trainer(max_epochs=1, callbacks=[witness])
         trainer.fit(task, datamodule=data)
         assert ("image" in next(iter(data.train_dataloader()))) == (resident == "never")
         runs.append((witness.batches, task.network.state_dict()))

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 from keras.src.backend.common import dtypes
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from torch import nn
 
 from cancernet.model.execution import TorchNetwork
 from cancernet.model.network import CancerNet
 from cancernet.training.task import ClassificationTask
+from tests.training.quiet import quiet_trainer
 
 STEPS, BATCH, SIZE = 50, 16, 8
 CLASS_WEIGHTS = (1.0, 2.5)  # the archive's 2.52, rounded to what every precision holds exactly
@@ -87,16 +88,7 @@ def train_ours(image, label, state):
         for images, labels in zip(image, label, strict=True)
     ]
     losses = StepLosses()
-    trainer = Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        precision="64-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[losses],
-    )
+    trainer = quiet_trainer(max_epochs=1, precision="64-true", callbacks=[losses])
     trainer.fit(task, torch.utils.data.DataLoader(batches, batch_size=None))
     return task.network, np.array(losses.values)
 

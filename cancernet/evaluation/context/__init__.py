@@ -11,7 +11,7 @@ from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.judgement import judge_context
 from cancernet.evaluation.report.reading import read_origin, read_predictions
 from cancernet.evaluation.report.tables import context_rows
-from cancernet.evaluation.report.writing import write_json, write_text
+from cancernet.files import write_json, write_text
 
 __all__ = ["context"]
 

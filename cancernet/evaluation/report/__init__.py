@@ -5,7 +5,7 @@ from pathlib import Path
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
 from cancernet.evaluation.report.reading import read_run
-from cancernet.evaluation.report.writing import write_text
+from cancernet.files import write_text
 
 __all__ = ["report", "write_report"]
 
