@@ -35,7 +35,7 @@ class IDCDataModule(LightningDataModule):
             and part.
         seed: Orders the cases in the split, and the patches in each epoch.
         folds: Number of folds for cross-validation by case.
-        fold: Which fold is the test part, from 0.
+        fold: Which fold is the test part, from 0; under a published list it is the validation part.
         batch_size: Patches per batch and process.
         augmentation: What is done to the patches that train, one after the other: `original` (rotation, zoom, shifts,
             flips of the 2019 recipe), `symmetries` (all eight of the square), `rotation` (by any angle), `stain_jitter`

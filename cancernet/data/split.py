@@ -21,6 +21,8 @@ OUTSIDE = "outside"
 LEFT_OUT = "left_out"
 """Part of a patch whose very image stands in an earlier part."""
 PROTOCOLS = ("case", "patch", "official", "extended")
+FOLDED = ("case", "official", "extended")
+"""Those that know folds."""
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 """Of all, and of what the test part leaves: the tutorial's fractions."""
@@ -75,9 +77,11 @@ def make_split(
     Args:
         index: The store's index table (columns `path`, `case`, `x`, `y`, `label`, `hash`).
         protocol: One of `PROTOCOLS`, or the path of a CSV file with the columns `part` and `case` or `path`.
-        seed: Orders cases (or patches) within their stratum; `official`, `extended` and files have no use for it.
-        folds: Number of cross-validation folds; only with `case`.
-        fold: Which fold is the test part, from 0 to `folds - 1`.
+        seed: Orders cases (or patches) within their stratum; files, and the published lists without folds, have no use
+            for it.
+        folds: Number of cross-validation folds; with `case` and the published lists.
+        fold: Which fold is the test part, from 0 to `folds - 1`; under a published list, whose test part is fixed, it
+            is the validation part.
 
     Raises:
         InputError: An unknown protocol or file, folds out of range, or too few cases.
@@ -90,7 +94,7 @@ def make_split(
     elif protocol == "patch":
         part, unit = split_patches(index, seed), "patch"
     elif protocol in ("official", "extended"):
-        part, absent = split_published(index, extended=protocol == "extended")
+        part, absent = split_published(index, protocol == "extended", seed, folds, fold)
     elif Path(protocol).is_file():
         part, unit = read_split(Path(protocol), index)
         protocol = Path(protocol).name
@@ -115,13 +119,13 @@ def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: 
     Returns:
         (N,) object array of part names.
     """
-    prevalence = {str(case): float(mean) for case, mean in index.groupby("case", sort=True)["label"].mean().items()}
+    prevalence = _prevalence(index)
     if len(prevalence) < 3:
         raise InputError(
             f"data.split: 3 cases or more are needed to split by case, found {len(prevalence)}; add cases, or use "
             "--data.split patch (it leaks)"
         )
-    strata = [sorted(cases, key=lambda case: _order(seed, case)) for cases in _strata(prevalence)]
+    strata = _strata(prevalence, seed)
     tests = _hold_out(strata, TEST_FRACTION) if folds is None or fold is None else _deal(strata, folds, fold)
     rest = [[case for case in stratum if case not in tests] for stratum in strata]
     validations = _hold_out(rest, VALIDATION_FRACTION)
@@ -146,8 +150,13 @@ def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
     return part
 
 
-def split_published(index: pd.DataFrame, extended: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+def split_published(
+    index: pd.DataFrame, extended: bool, seed: int = 0, folds: int | None = None, fold: int | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Split by the published lists; `extended` adds every unlisted case to training.
+
+    With folds the cases that train and those that validate change places, stratified by prevalence: each is validated
+    on in one fold, which tells recipes apart better than the listed validation cases alone. The test part stays.
 
     Returns:
         (N,) object array of part names, and the listed cases that the archive lacks.
@@ -155,6 +164,10 @@ def split_published(index: pd.DataFrame, extended: bool) -> tuple[np.ndarray, tu
     part_of = {case: part for part, cases in OFFICIAL.items() for case in cases}
     present = set(index["case"])
     part = index["case"].map(part_of).fillna("train" if extended else OUTSIDE).to_numpy(dtype=object)
+    if folds is not None and fold is not None:
+        seen = np.isin(part, ("train", "validation"))
+        validations = _deal(_strata(_prevalence(index[seen]), seed), folds, fold)
+        part[seen] = np.where(index["case"][seen].isin(validations), "validation", "train")
     return part, tuple(case for case in part_of if case not in present)
 
 
@@ -268,8 +281,8 @@ def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:
         raise InputError(f"data.folds and data.fold go together, got folds={folds} and fold={fold}")
     if folds is None or fold is None:
         return
-    if protocol != "case":
-        raise InputError(f"data.folds: cross-validation goes with --data.split case, got {protocol!r}")
+    if protocol not in FOLDED:
+        raise InputError(f"data.folds: cross-validation goes with --data.split {', '.join(FOLDED)}; got {protocol!r}")
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(f"data.fold: expected 2 folds or more and 0 <= fold < folds, got folds={folds}, fold={fold}")
 
@@ -279,11 +292,19 @@ def _order(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest(), "big")
 
 
-def _strata(prevalence: dict[str, float]) -> list[list[str]]:
+def _prevalence(index: pd.DataFrame) -> dict[str, float]:
+    return {str(case): float(mean) for case, mean in index.groupby("case", sort=True)["label"].mean().items()}
+
+
+def _strata(prevalence: dict[str, float], seed: int) -> list[list[str]]:
+    """Group cases by quintile of their prevalence, each group in the order that the seed gives."""
+    if not prevalence:
+        return []
     edges = np.quantile(list(prevalence.values()), [0.2, 0.4, 0.6, 0.8])
     edges = np.round(edges / PREVALENCE_GRID) * PREVALENCE_GRID
     stratum = {case: int(np.searchsorted(edges, value, side="right")) for case, value in prevalence.items()}
-    return [[case for case in prevalence if stratum[case] == number] for number in range(len(edges) + 1)]
+    ordered = sorted(prevalence, key=lambda case: _order(seed, case))
+    return [[case for case in ordered if stratum[case] == number] for number in range(len(edges) + 1)]
 
 
 def _hold_out(strata: list[list[str]], fraction: float) -> set[str]:

@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 
 from cancernet.errors import InputError
-from cancernet.evaluation.report.formatting import signed
-from cancernet.studies.repetition import VALIDATION_FIGURES, plan, repeat
+from cancernet.evaluation.report.formatting import figure, signed
+from cancernet.studies.repetition import VALIDATION_FIGURES, Trial, plan, repeat
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
 
@@ -33,22 +33,27 @@ def read_variants(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def run_variant(
-    output: Path, change: dict[str, Any], arguments: Sequence[str], seeds: Sequence[int], checkpoint: str
+    trials: Sequence[Trial], change: dict[str, Any], arguments: Sequence[str], checkpoint: str
 ) -> pd.DataFrame:
-    """Train one variant once a seed and return its figures of the validation part, one row a seed."""
+    """Train one variant once a trial and return its figures of the validation part, one row a trial."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "variant.yaml"
         file.write_text(yaml.safe_dump(change), encoding="utf-8")
-        return repeat(plan(output, seeds), [*arguments, f"--config={file}"], "validation", checkpoint)
+        return repeat(trials, [*arguments, f"--config={file}"], "validation", checkpoint)
 
 
 def tabulate(runs: dict[str, pd.DataFrame]) -> str:
-    """Return mean and standard deviation of each variant, and its AUROC less the first one's, as a Markdown table."""
+    """Return the figures of each variant as a Markdown table.
+
+    Means and standard deviations over its runs; its AUROC less the first variant's of the same seed and fold, as the
+    mean over these pairs and its standard error.
+    """
     lines = ["| variant | AUROC | less the first | average precision | balanced accuracy |", "|---|---|---|---|---|"]
-    reference = next(iter(runs.values()))["auroc"].mean()
+    reference = next(iter(runs.values()))["auroc"]
     for name, table in runs.items():
-        auroc, *others = (f"{table[figure].mean():.3f} ± {table[figure].std():.3f}" for figure in VALIDATION_FIGURES)
-        cells = [name, auroc, signed(float(table["auroc"].mean() - reference)), *others]
+        auroc, *others = (f"{figure(table[key].mean())} ± {figure(table[key].std())}" for key in VALIDATION_FIGURES)
+        less = table["auroc"] - reference
+        cells = [name, auroc, f"{signed(float(less.mean()))} ± {figure(float(less.sem()))}", *others]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -62,6 +67,7 @@ def console(arguments: list[str] | None = None) -> int:
     parser.add_argument("--variants", type=Path, default=VARIANTS, help="YAML file of variants; the first is the base")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
+    parser.add_argument("--folds", type=int, help="one run a fold of every seed")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is judged")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
@@ -70,7 +76,9 @@ def console(arguments: list[str] | None = None) -> int:
         if unknown := set(given.only or ()) - set(variants):
             raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(variants)}")
         runs = {
-            name: run_variant(given.output / name.replace(" ", "-"), change, options, given.seeds, given.checkpoint)
+            name: run_variant(
+                plan(given.output / name.replace(" ", "-"), given.seeds, given.folds), change, options, given.checkpoint
+            )
             for name, change in variants.items()
             if given.only is None or name in given.only
         }

@@ -112,6 +112,26 @@ def test_official_names_absent_cases_and_leaves_unlisted_ones_outside():
     assert parts_of_cases(index, make_split(index, "extended").part)["1"] == "train"
 
 
+def test_folds_of_the_published_lists_validate_each_case_once_and_leave_the_test_part():
+    listed = [
+        case for part, cases in OFFICIAL.items() for case in cases[: {"train": 24, "validation": 9, "test": 6}[part]]
+    ]
+    index = draw_index([*listed, "1"])
+    plain = make_split(index, "official")
+    validated = []
+    for fold in range(4):
+        split = make_split(index, "official", folds=4, fold=fold)
+        assert list(split.rows("test")) == list(plain.rows("test"))
+        assert list(split.rows(OUTSIDE)) == list(plain.rows(OUTSIDE))
+        cases = sorted(set(index["case"].to_numpy()[split.rows("validation")]))
+        assert 8 <= len(cases) <= 9
+        validated += cases
+    assert sorted(validated) == sorted(listed[:33])
+    assert "1" in index["case"].to_numpy()[make_split(index, "extended", folds=34, fold=0).rows("train")]
+    with pytest.raises(InputError, match="the archive has 0"):
+        make_split(draw_index(["1", "2"]), "official", folds=2, fold=0)
+
+
 def test_split_file_gives_the_same_split_again(tmp_path):
     index = draw_index(names(20), blanks=1)
     for protocol in ("case", "patch"):
@@ -154,7 +174,7 @@ def test_proof_of_no_leak_finds_a_leak():
         ({"folds": 5}, "go together"),
         ({"folds": 5, "fold": 5}, "0 <= fold < folds"),
         ({"folds": 50, "fold": 1}, "the archive has 10"),
-        ({"protocol": "patch", "folds": 5, "fold": 1}, "goes with --data.split case"),
+        ({"protocol": "patch", "folds": 5, "fold": 1}, "goes with --data.split case, official, extended; got 'patch'"),
     ],
 )
 def test_bad_settings_are_named(arguments, words):

@@ -121,6 +121,15 @@ def test_variants_change_what_they_say_and_are_held_against_the_first(data, tmp_
     assert "base, slow" in capsys.readouterr().err
 
 
+def test_differences_are_taken_between_runs_of_the_same_fold():
+    first = pd.DataFrame({"seed": 0, "fold": [0, 1, 2], "auroc": [0.7, 0.8, 0.9]})
+    first = first.assign(average_precision=0.5, balanced_accuracy=0.5)
+    second = first.assign(auroc=first["auroc"] + [0.01, 0.02, 0.03])
+    text = ablation.tabulate({"first": first, "second": second})
+    assert "| second | 0.820 ± 0.110 | +0.020 ± 0.006 |" in text
+    assert "| first | 0.800 ± 0.100 | 0.000 ± 0.000 |" in text.replace("+0.000", "0.000")
+
+
 def test_the_shipped_variants_are_configurations(tmp_path):
     """All at once, as parsing takes its time: what one name says twice is checked in its last form."""
     everything: dict = {}
