@@ -52,8 +52,8 @@ def tabulate(runs: dict[str, pd.DataFrame]) -> str:
     reference = next(iter(runs.values()))["auroc"]
     for name, table in runs.items():
         auroc, *others = (f"{figure(table[key].mean())} ± {figure(table[key].std())}" for key in VALIDATION_FIGURES)
-        less = table["auroc"] - reference
-        cells = [name, auroc, f"{signed(float(less.mean()))} ± {figure(float(less.sem()))}", *others]
+        less = pd.Series(table["auroc"].to_numpy() - reference.to_numpy())
+        cells = [name, auroc, f"{signed(less.mean())} ± {figure(less.std() / len(less) ** 0.5)}", *others]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
