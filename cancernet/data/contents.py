@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cancernet.data.decode import DEFLATED, EMPTY, FILE_TOO_LARGE, LARGEST_FILE, MEMBER, STORED, UNREADABLE_FILE
+from cancernet.data.chunks import DEFLATED, MEMBER, STORED
+from cancernet.data.decode import EMPTY, FILE_TOO_LARGE, LARGEST_FILE, UNREADABLE_FILE
 from cancernet.errors import InputError
 
 _END = b"PK\x05\x06"

@@ -12,10 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cancernet.data.assignment import PARTS
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches
 from cancernet.data.exposure import SEEN, Exposure, rows_outside
-from cancernet.data.split import PARTS, Split, check_parts, make_split
+from cancernet.data.split import Split, check_parts, make_split
 from cancernet.data.stains import measure_stains
 from cancernet.data.store import PatchStore, find_store
 from cancernet.errors import InputError

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cancernet.data.split import LEFT_OUT, OUTSIDE, Split, patch_keys
+from cancernet.data.assignment import LEFT_OUT, OUTSIDE, patch_keys
+from cancernet.data.split import Split
 from cancernet.errors import InputError
 
 SEEN = ("train", "validation")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cancernet.data.archive import Listing
-from cancernet.data.decode import PATCH_BYTES, SIDE, Chunk, ChunkDecoder, Decoded, decode_chunk, start_worker
+from cancernet.data.chunks import Chunk, ChunkDecoder, Decoded, decode_chunk, start_worker
+from cancernet.data.decode import PATCH_BYTES, SIDE
 from cancernet.errors import InputError
 
 CHUNK = 256

@@ -1,33 +1,29 @@
 """Splits by name: which patch trains the model, chooses its epoch, or judges it.
 
-A split gives each patch of a store one part. The rules that make it (`case`, `patch`, the published lists, a file) are
-pure functions of the store's index table; `make_split` joins them with the checks that every run passes.
+A split gives each patch of a store one part; `make_split` joins the rules of `assignment` with the checks that every
+run passes.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cancernet.data.protocols import OFFICIAL
+from cancernet.data.assignment import (
+    LEFT_OUT,
+    PARTS,
+    patch_keys,
+    read_split,
+    split_cases,
+    split_patches,
+    split_published,
+)
 from cancernet.errors import InputError
 
-PARTS = ("train", "validation", "test")
-"""The parts that a model meets, in the order in which an image that stands in two of them stays."""
-OUTSIDE = "outside"
-"""Part of the patches that a protocol does not name."""
-LEFT_OUT = "left_out"
-"""Part of a patch whose very image stands in an earlier part."""
 PROTOCOLS = ("case", "patch", "official", "extended")
 FOLDED = ("case", "official", "extended")
 """Those that know folds."""
-TEST_FRACTION = 0.2
-VALIDATION_FRACTION = 0.1
-"""Of all, and of what the test part leaves: the tutorial's fractions."""
-PREVALENCE_GRID = 0.05
-"""Stratum edges are rounded to this, so that one more case seldom moves an edge."""
 
 
 @dataclass(frozen=True)
@@ -108,94 +104,6 @@ def make_split(
     return Split(protocol, part, unit, left_out, absent, {"seed": seed, "folds": folds, "fold": fold})
 
 
-def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: int | None = None) -> np.ndarray:
-    """Split whole cases, stratified by quintile of their prevalence.
-
-    Cases stand in the order of a hash of seed and case within their stratum; the first ones are the test part, the next
-    ones the validation part. The order of two cases never depends on a third, so one more case can move another one
-    only where it shifts a cut. (That it moves none at all is a property only of rules that look at each case alone;
-    those keep neither the fractions nor the strata.)
-
-    Returns:
-        (N,) object array of part names.
-    """
-    prevalence = _prevalence(index)
-    if len(prevalence) < 3:
-        raise InputError(
-            f"data.split: 3 cases or more are needed to split by case, found {len(prevalence)}; add cases, or use "
-            "--data.split patch (it leaks)"
-        )
-    strata = _strata(prevalence, seed)
-    tests = _hold_out(strata, TEST_FRACTION) if folds is None or fold is None else _deal(strata, folds, fold)
-    rest = [[case for case in stratum if case not in tests] for stratum in strata]
-    validations = _hold_out(rest, VALIDATION_FRACTION)
-    part_of = {
-        case: "test" if case in tests else "validation" if case in validations else "train" for case in prevalence
-    }
-    return index["case"].map(part_of).to_numpy(dtype=object)
-
-
-def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
-    """Split single patches in the tutorial's fractions: neighbours of one tumour land on both sides.
-
-    Returns:
-        (N,) object array of part names.
-    """
-    order = np.argsort(np.array([_order(seed, key) for key in patch_keys(index)], dtype=np.uint64), kind="stable")
-    tests = round(TEST_FRACTION * len(index))
-    validations = round(VALIDATION_FRACTION * (len(index) - tests))
-    part = np.full(len(index), "train", dtype=object)
-    part[order[:tests]] = "test"
-    part[order[tests : tests + validations]] = "validation"
-    return part
-
-
-def split_published(
-    index: pd.DataFrame, extended: bool, seed: int = 0, folds: int | None = None, fold: int | None = None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Split by the published lists; `extended` adds every unlisted case to training.
-
-    With folds the cases that train and those that validate change places, stratified by prevalence: each is validated
-    on in one fold, which tells recipes apart better than the listed validation cases alone. The test part stays.
-
-    Returns:
-        (N,) object array of part names, and the listed cases that the archive lacks.
-    """
-    part_of = {case: part for part, cases in OFFICIAL.items() for case in cases}
-    present = set(index["case"])
-    part = index["case"].map(part_of).fillna("train" if extended else OUTSIDE).to_numpy(dtype=object)
-    if folds is not None and fold is not None:
-        seen = np.isin(part, ("train", "validation"))
-        validations = _deal(_strata(_prevalence(index[seen]), seed), folds, fold)
-        part[seen] = np.where(index["case"][seen].isin(validations), "validation", "train")
-    return part, tuple(case for case in part_of if case not in present)
-
-
-def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """Read parts from a CSV file in the format of `split.csv`.
-
-    Returns:
-        (N,) object array of part names (`outside` where the file names neither patch nor case), and the unit, `case`
-        or `patch`.
-
-    Raises:
-        InputError: A column is missing, a part has an unknown name, or one key stands in two parts.
-    """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    key = "path" if "path" in table else "case"
-    if "part" not in table or key not in table:
-        raise InputError(f"{path}: columns part and case (or path) are needed, found {', '.join(table.columns)}")
-    unknown = set(table["part"]) - {*PARTS, OUTSIDE, LEFT_OUT}
-    if unknown:
-        raise InputError(f"{path}: unknown part {min(unknown)!r}; use one of {', '.join((*PARTS, OUTSIDE))}")
-    named = table[table["part"] != LEFT_OUT].drop_duplicates([key, "part"])
-    twice = named[named[key].duplicated()]
-    if len(twice):
-        raise InputError(f"{path}: {key} {twice[key].iloc[0]!r} stands in two parts; give each {key} one part")
-    part = index[key].map(named.set_index(key)["part"]).fillna(OUTSIDE).to_numpy(dtype=object)
-    return part, "patch" if key == "path" else "case"
-
-
 def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
     """Take out of each part the patches whose very image stands in an earlier one (blank ones, mostly).
 
@@ -226,7 +134,7 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
 def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
     """Raise where a case (with unit `patch`: a patch) or an image stands in two parts.
 
-    The rules above cannot produce that; this is the proof of it that every run carries out.
+    The rules of `assignment` cannot produce that; this is the proof of it that every run carries out.
 
     Raises:
         InputError: Names the first case, patch or image found in two parts.
@@ -261,21 +169,6 @@ def check_parts(index: pd.DataFrame, split: Split, needed: tuple[str, ...]) -> N
             raise InputError(f"split {split.protocol}: its {part} part holds {only} patches only; {advice}")
 
 
-def patch_keys(index: pd.DataFrame) -> np.ndarray:
-    """Return what identifies each patch wherever its archive lies: case and position, or case and file name.
-
-    Returns:
-        (N,) object array of strings.
-    """
-    columns = (index[name].tolist() for name in ("case", "path", "x", "y"))
-    # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
-    keys = [
-        f"{case}/{x},{y}" if x >= 0 else f"{case}/{path.rsplit('/', 1)[-1]}"
-        for case, path, x, y in zip(*columns, strict=True)
-    ]
-    return np.array(keys, dtype=object)
-
-
 def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:
     if (folds is None) != (fold is None):
         raise InputError(f"data.folds and data.fold go together, got folds={folds} and fold={fold}")
@@ -285,41 +178,3 @@ def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:
         raise InputError(f"data.folds: cross-validation goes with --data.split {', '.join(FOLDED)}; got {protocol!r}")
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(f"data.fold: expected 2 folds or more and 0 <= fold < folds, got folds={folds}, fold={fold}")
-
-
-def _order(seed: int, key: str) -> int:
-    """Return a number in [0, 2^64) that depends on nothing but the seed and the key."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest(), "big")
-
-
-def _prevalence(index: pd.DataFrame) -> dict[str, float]:
-    return {str(case): float(mean) for case, mean in index.groupby("case", sort=True)["label"].mean().items()}
-
-
-def _strata(prevalence: dict[str, float], seed: int) -> list[list[str]]:
-    """Group cases by quintile of their prevalence, each group in the order that the seed gives."""
-    if not prevalence:
-        return []
-    edges = np.quantile(list(prevalence.values()), [0.2, 0.4, 0.6, 0.8])
-    edges = np.round(edges / PREVALENCE_GRID) * PREVALENCE_GRID
-    stratum = {case: int(np.searchsorted(edges, value, side="right")) for case, value in prevalence.items()}
-    ordered = sorted(prevalence, key=lambda case: _order(seed, case))
-    return [[case for case in ordered if stratum[case] == number] for number in range(len(edges) + 1)]
-
-
-def _hold_out(strata: list[list[str]], fraction: float) -> set[str]:
-    """Take the first cases of each stratum: the fraction of all (one case at least), by largest remainder."""
-    sizes = np.array([len(stratum) for stratum in strata])
-    total = max(1, round(fraction * int(sizes.sum())))
-    exact = sizes * total / sizes.sum()
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    return {case for stratum, count in zip(strata, counts, strict=True) for case in stratum[:count]}
-
-
-def _deal(strata: list[list[str]], folds: int, fold: int) -> set[str]:
-    """Deal the cases of all strata round to the folds and return one fold."""
-    cases = [case for stratum in strata for case in stratum]
-    if len(cases) < folds:
-        raise InputError(f"data.folds: {folds} folds need as many cases, the archive has {len(cases)}")
-    return set(cases[fold::folds])

@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch import Trainer
 
 import cancernet
+from cancernet.data.assignment import OUTSIDE, PARTS
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.data.split import OUTSIDE, PARTS
 
 PACKAGES = (
     "torch",

@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cancernet.data.assignment import LEFT_OUT, OUTSIDE, PARTS, patch_keys, split_cases
 from cancernet.data.protocols import OFFICIAL
-from cancernet.data.split import (
-    LEFT_OUT,
-    OUTSIDE,
-    PARTS,
-    check_disjoint,
-    check_parts,
-    make_split,
-    patch_keys,
-    split_cases,
-)
+from cancernet.data.split import check_disjoint, check_parts, make_split
 from cancernet.errors import InputError
 from tests.data.indexes import draw_index, names
 

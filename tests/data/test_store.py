@@ -220,15 +220,15 @@ def test_a_full_disk_is_said_in_one_line(archive, tmp_path, monkeypatch):
 
 SLOW_PACKING = """
 import sys, time
-from cancernet.data import decode, packing
+from cancernet.data import chunks, packing
 from cancernet.data.store import pack
 packing.CHUNK = 1
-decode_slowly = decode.ChunkDecoder.__call__
+decode_slowly = chunks.ChunkDecoder.__call__
 def decode_with_a_pause(self, chunk):
     time.sleep(0.05)
     return decode_slowly(self, chunk)
 if {slow}:
-    decode.ChunkDecoder.__call__ = decode_with_a_pause
+    chunks.ChunkDecoder.__call__ = decode_with_a_pause
 pack(sys.argv[1], sys.argv[2], workers={workers}, progress=False)
 """
 
