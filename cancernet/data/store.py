@@ -202,8 +202,8 @@ def find_store(root: str | Path, cache: str | Path | None = None, workers: int |
 
 def find_synthetic(cache: str | Path | None = None) -> Path:
     """Give the synthetic archive of the default size, drawing it on first use; a zip in the cache."""
+    from cancernet.data.publishing import publish_file
     from cancernet.data.synthetic import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
-    from cancernet.data.writing import publish_file
 
     path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
     if not path.exists():

@@ -2,14 +2,10 @@
 
 import json
 import os
-import re
 import secrets
 import shutil
-import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import numpy as np
 from cancernet.data.archive import Listing, Reject, count_reasons, fingerprint, list_archive
 from cancernet.data.decode import CONFLICT, PATCH_BYTES, SIDE
 from cancernet.data.packing import Columns, choose_workers, decode_listing, file_checksum
+from cancernet.data.publishing import OWNER, errors_of_disk, partial_folder, remove_stale, sync
 from cancernet.data.store import (
     FORMAT,
     IMAGES,
@@ -34,8 +31,6 @@ from cancernet.errors import InputError
 _INDEX_BYTES = 150  # a row of the index at most, on disk
 _SPARE_BYTES = 1 << 24  # manifest, rejects, and room for the file system itself
 _PARENT_MEMORY, _WORKER_MEMORY, _ENTRY_MEMORY = 90 << 20, 50 << 20, 512  # measured, rounded up
-_OWNER = "owner.json"
-_in_use: set[Path] = set()  # partial folders of this process
 
 
 def write_store(source: Path, output: Path, workers: int | None, progress: bool) -> PatchStore:
@@ -48,11 +43,11 @@ def write_store(source: Path, output: Path, workers: int | None, progress: bool)
         raise InputError(f"{output} lies inside the archive {source}, which is only read: choose an output elsewhere")
     listing = list_archive(source)
     workers = choose_workers(len(listing), workers)
-    with _errors_of_disk(output):
+    with errors_of_disk(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(output)
+        remove_stale(output)
         _check_resources(listing, output, workers, progress)
-        with _partial_folder(output) as partial:
+        with partial_folder(output) as partial:
             _fill(partial, listing, source_name(source), workers, progress)
             _publish(partial, output, listing.fingerprint)
     store = open_store(output)
@@ -100,21 +95,21 @@ def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str,
     Raises:
         InputError: Not one row was readable.
     """
-    _sync(partial / IMAGES)
+    sync(partial / IMAGES)
     keep = np.ones(len(listing), bool)
     keep[list(columns.reasons)] = False
     if not keep.any():
         counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(columns.reasons.values()).most_common())
         raise InputError(f"{listing.source} holds no readable patch ({counts}): check that the download is whole")
     _write_index(partial / INDEX, listing, columns, keep)
-    _sync(partial / INDEX)
+    sync(partial / INDEX)
     manifest = _describe(listing, columns, keep, name)
     manifest["checksum"] = {IMAGES: checksum, INDEX: file_checksum(partial / INDEX)}
     manifest["bytes"] = {file: (partial / file).stat().st_size for file in (IMAGES, INDEX)}
-    (partial / _OWNER).unlink(missing_ok=True)
+    (partial / OWNER).unlink(missing_ok=True)
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    _sync(partial / MANIFEST)
-    _sync(partial)
+    sync(partial / MANIFEST)
+    sync(partial)
 
 
 def _write_index(path: Path, listing: Listing, columns: Columns, keep: np.ndarray) -> None:
@@ -194,7 +189,7 @@ def _publish(partial: Path, output: Path, mark: str) -> None:
         if not output.is_dir() or _is_damaged(output, mark):
             raise
     else:
-        _sync(output.parent)
+        sync(output.parent)
 
 
 def _is_damaged(output: Path, mark: str) -> bool:
@@ -202,97 +197,6 @@ def _is_damaged(output: Path, mark: str) -> bool:
         return bool(open_store(output).manifest["source"]["fingerprint"] != mark)
     except InputError:
         return True
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _errors_of_disk(output: Path) -> Iterator[None]:
-    """Say in one line what the operating system refused."""
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or output
-        raise InputError(
-            f"cannot write the store {output} ({place}: {error.strerror or error}): "
-            "free the disk or choose another place (--output, or the cache folder)"
-        ) from error
-
-
-@contextmanager
-def _partial_folder(output: Path) -> Iterator[Path]:
-    """Make a folder beside `output` that is gone afterwards, whatever happens short of a kill."""
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir()
-    except FileExistsError:  # another machine's process of the same number, or another thread
-        partial = partial.with_name(f"{partial.name}-{secrets.token_hex(4)}")
-        partial.mkdir()
-    _in_use.add(partial)
-    try:
-        owner = {"host": socket.gethostname(), "pid": os.getpid()}
-        (partial / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _in_use.discard(partial)
-
-
-def _remove_stale(output: Path) -> None:
-    """Remove what processes that are gone have left half done beside `output`."""
-    pattern = re.compile(re.escape(output.name) + r"\.partial-(\d+)(-[0-9a-f]+)?(\.zip)?")
-    for path in output.parent.iterdir():
-        match = pattern.fullmatch(path.name)
-        if match is None or path in _in_use or not _is_abandoned(path, int(match[1])):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _is_abandoned(partial: Path, process: int) -> bool:
-    try:
-        owner = json.loads((partial / _OWNER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        owner = {}
-    # On a shared disk the number belongs to another machine, whose processes cannot be seen from here.
-    if owner.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":
-        return False
-    if process == os.getpid():
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def publish_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file under a passing name of the same ending, and rename it when it is whole."""
-    with _errors_of_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}{path.suffix}")
-        _in_use.add(partial)
-        try:
-            write(partial)
-            _sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-            _in_use.discard(partial)
 
 
 def _check_resources(listing: Listing, output: Path, workers: int, progress: bool) -> None:
