@@ -9,7 +9,7 @@ from inspect import signature
 from typing import get_args, get_origin
 
 from cancernet import __version__
-from cancernet.errors import InputError
+from cancernet.errors import InputError, explained
 
 DESCRIPTION = """\
 Train and judge CancerNet on patches of invasive ductal carcinoma (IDC) histology.
@@ -50,6 +50,7 @@ OWN_COMMANDS = {
 """Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""
 
 
+@explained("cancernet")
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -60,22 +61,15 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 after one line on standard error that says what is wrong and the way out.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    try:
-        if not arguments or arguments[0].startswith("-"):
-            return _answer_without_command(arguments)
-        command, rest = arguments[0], arguments[1:]
-        if command in LIGHTNING_COMMANDS:
-            return _run_lightning(command, rest)
-        if command in OWN_COMMANDS:
-            return _run_function(command, rest)
-        names = ", ".join([*LIGHTNING_COMMANDS, *OWN_COMMANDS])
-        raise InputError(f"unknown command {command!r}; use one of {names}")
-    except InputError as error:
-        print(f"cancernet: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("cancernet: interrupted", file=sys.stderr)
-        return 130
+    if not arguments or arguments[0].startswith("-"):
+        return _answer_without_command(arguments)
+    command, rest = arguments[0], arguments[1:]
+    if command in LIGHTNING_COMMANDS:
+        return _run_lightning(command, rest)
+    if command in OWN_COMMANDS:
+        return _run_function(command, rest)
+    names = ", ".join([*LIGHTNING_COMMANDS, *OWN_COMMANDS])
+    raise InputError(f"unknown command {command!r}; use one of {names}")
 
 
 def console() -> None:

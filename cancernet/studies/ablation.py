@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, explained
 from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.studies.repetition import VALIDATION_FIGURES, Trial, plan, repeat
 
@@ -58,6 +58,7 @@ def tabulate(runs: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@explained("ablate")
 def console(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/ablate`."""
     parser = argparse.ArgumentParser(
@@ -71,20 +72,16 @@ def console(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is judged")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
-    try:
-        variants = read_variants(given.variants)
-        if unknown := set(given.only or ()) - set(variants):
-            raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(variants)}")
-        runs = {
-            name: run_variant(
-                plan(given.output / name.replace(" ", "-"), given.seeds, given.folds), change, options, given.checkpoint
-            )
-            for name, change in variants.items()
-            if given.only is None or name in given.only
-        }
-    except InputError as error:
-        print(f"ablate: error: {error}", file=sys.stderr)
-        return 2
+    variants = read_variants(given.variants)
+    if unknown := set(given.only or ()) - set(variants):
+        raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(variants)}")
+    runs = {
+        name: run_variant(
+            plan(given.output / name.replace(" ", "-"), given.seeds, given.folds), change, options, given.checkpoint
+        )
+        for name, change in variants.items()
+        if given.only is None or name in given.only
+    }
     pd.concat([table.assign(variant=name) for name, table in runs.items()]).to_csv(
         given.output / "ablation.csv", index=False
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cancernet.errors import InputError
+from cancernet.errors import explained
 from cancernet.model.backend import require_torch_backend
 
 require_torch_backend()
@@ -114,6 +114,7 @@ def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) 
         run_command(["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *given])
 
 
+@explained("fit_by_keras")
 def console(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/fit_by_keras`."""
     parser = argparse.ArgumentParser(prog="scripts/fit_by_keras", description=__doc__)
@@ -126,12 +127,8 @@ def console(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     keep_freed_memory()
     trials = plan(given.output, given.seeds)
-    try:
-        run(trials, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
-        runs = read_tested(trials)
-    except InputError as error:
-        print(f"fit_by_keras: error: {error}", file=sys.stderr)
-        return 2
+    run(trials, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
+    runs = read_tested(trials)
     print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
     return 0
 

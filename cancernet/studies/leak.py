@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cancernet.errors import InputError
+from cancernet.errors import explained
 from cancernet.studies.repetition import plan, repeat, summarise
 
 CONFIG = Path(__file__).parents[2] / "configs" / "original.yaml"
@@ -67,6 +67,7 @@ def draw(runs: pd.DataFrame, seeds: int) -> Figure:
     return figure
 
 
+@explained("measure_leak")
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/measure_leak`."""
     parser = argparse.ArgumentParser(prog="scripts/measure_leak", description=__doc__)
@@ -77,11 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed and split")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
-    try:
-        measure(given.archive, given.output, given.seeds, options)
-    except InputError as error:
-        print(f"measure_leak: error: {error}", file=sys.stderr)
-        return 2
+    measure(given.archive, given.output, given.seeds, options)
     print((given.output / "leak.md").read_text(encoding="utf-8"))
     print(given.output)
     return 0

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cancernet.cli import main
-from cancernet.errors import InputError
+from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import paired_mean_difference
 from cancernet.evaluation.comparison import align
 from cancernet.evaluation.report.reading import Run, read_run
@@ -180,6 +180,7 @@ def run_command(arguments: list[str]) -> None:
         raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; mend that and run again")
 
 
+@explained("repeat")
 def console(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/repeat`."""
     parser = argparse.ArgumentParser(
@@ -194,20 +195,16 @@ def console(arguments: list[str] | None = None) -> int:
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     trials = plan(given.output, given.seeds, given.folds)
-    try:
-        runs = repeat(trials, options, given.part, given.checkpoint)
-        runs.to_csv(given.output / "runs.csv", index=False)
-        summary = summarise(runs)
-        summary.to_csv(given.output / "summary.csv")
-        print(runs.round(4).to_string(index=False), summary.round(4).to_string(), sep="\n\n", end="\n\n")
-        if given.against is not None:
-            differences = contrast(trials, plan(given.against, given.seeds, given.folds))
-            differences.to_csv(given.output / f"against-{given.against.name}.csv", index=False)
-            print(f"less {given.against}, means over the runs, 95 % intervals over cases")
-            print(differences.round(4).to_string(index=False), end="\n\n")
-    except InputError as error:
-        print(f"repeat: error: {error}", file=sys.stderr)
-        return 2
+    runs = repeat(trials, options, given.part, given.checkpoint)
+    runs.to_csv(given.output / "runs.csv", index=False)
+    summary = summarise(runs)
+    summary.to_csv(given.output / "summary.csv")
+    print(runs.round(4).to_string(index=False), summary.round(4).to_string(), sep="\n\n", end="\n\n")
+    if given.against is not None:
+        differences = contrast(trials, plan(given.against, given.seeds, given.folds))
+        differences.to_csv(given.output / f"against-{given.against.name}.csv", index=False)
+        print(f"less {given.against}, means over the runs, 95 % intervals over cases")
+        print(differences.round(4).to_string(index=False), end="\n\n")
     print(given.output)
     return 0
 
