@@ -19,13 +19,12 @@ from cancernet.model.fallback import KerasCall
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.conversion import start_from
 from cancernet.training.metrics import CURVES, build_metrics
+from cancernet.training.objective import ClassWeights, Objective, cross_entropy
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
 from cancernet.training.runs import described_network
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
-
-ClassWeights = Literal["none", "balanced"] | tuple[float, float]
 
 
 class ClassificationTask(LightningModule):
@@ -112,12 +111,8 @@ class ClassificationTask(LightningModule):
         }
         self.schedule: ScheduleName = schedule
         self.warmup = warmup
-        self.class_weights = class_weights
-        self.label_smoothing = label_smoothing
-        self.mixup = mixup
+        self.objective = Objective(class_weights, label_smoothing, mixup)
         self.test_time_symmetries = test_time_symmetries
-        # Not a buffer: weight averaging would average it, checkpoints would carry it.
-        self._class_weight = torch.ones(2)
         self.compile_network = compile
         # A ModuleDict cannot hold the key "train", which is the name of a method, hence the underscore.
         self.metrics = nn.ModuleDict({stage: build_metrics() for stage in ("train_", "val_", "test_")})
@@ -144,20 +139,6 @@ class ClassificationTask(LightningModule):
         # The copy: a replayed CUDA graph writes its next output over this one.
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
 
-    def loss(self, logit: Tensor, label: Tensor, training: bool) -> Tensor:
-        """Return the cross-entropy, a scalar.
-
-        Cross-entropy under a two-unit softmax is the binary cross-entropy of z1 - z0. In training each patch counts
-        with its class weight, and the sum is divided by the number of patches, as Keras does it (torch's own weighted
-        cross-entropy divides by the sum of the weights).
-        """
-        target = label.to(logit.dtype)
-        if not training:
-            return F.binary_cross_entropy_with_logits(logit, target)
-        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weight = self._class_weight.to(logit.dtype)[label]
-        return F.binary_cross_entropy_with_logits(logit, target, weight, reduction="sum") / len(label)
-
     def predict_logit(self, image: Tensor) -> Tensor:
         """Return the logit of IDC as it is to be used: averaged over the symmetries of the square where so chosen.
 
@@ -172,49 +153,43 @@ class ClassificationTask(LightningModule):
         return torch.stack([self(turned) for turned in symmetries(image)]).mean(dim=0)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Return the weighted loss of a batch."""
-        loss = self._judge_mixed(batch) if self.mixup > 0 else self._judge(batch, self(batch["image"]), "train")
+        """Return the loss of a batch that training minimises; metrics take the larger share's labels of a mixed one."""
+        image, share = self.objective.mix(batch["image"], batch["seed"])
+        logit = self(image)
+        loss = self.objective(logit, batch["label"], share)
+        self._update("train", logit, batch["label"], loss)
         if batch_idx % LOSS_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
         return loss
 
-    def _judge_mixed(self, batch: dict[str, Any]) -> Tensor:
-        """Return the loss of a batch mixed with itself in another order; metrics take the larger share's labels."""
-        image, label = batch["image"], batch["label"]
-        drawn = float(np.random.default_rng(batch["seed"]).beta(self.mixup, self.mixup))
-        share = max(drawn, 1 - drawn)
-        # The order of a training batch is drawn anew in each epoch: its reverse is as good as any.
-        logit = self(share * image + (1 - share) * image.flip(0))
-        loss = self._judge(batch, logit, "train")
-        return share * loss + (1 - share) * self.loss(logit, label.flip(0), training=True)
-
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the validation metrics; while training, with the plain logit, which costs an eighth."""
         fitting = self.trainer.state.fn == TrainerFn.FITTING
-        self._judge(batch, (self if fitting else self.predict_logit)(batch["image"]), "val")
+        self._judge("val", batch, (self if fitting else self.predict_logit)(batch["image"]))
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the test metrics and keep the logits with their rows; the second loader's cases are not judged."""
         logit = self.predict_logit(batch["image"])
         if dataloader_idx == 0:
-            self._judge(batch, logit, "test")
+            self._judge("test", batch, logit)
         self._outputs.append((batch["index"], logit))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the logits with their rows until the end."""
         self._outputs.append((batch["index"], self.predict_logit(batch["image"])))
 
-    def _judge(self, batch: dict[str, Any], logit: Tensor, stage: str) -> Tensor:
-        """Update the stage's metrics and return the loss."""
+    def _judge(self, stage: str, batch: dict[str, Any], logit: Tensor) -> None:
+        """Update the metrics of a stage that judges, with the patches that are there."""
         label = batch["label"]
-        if stage != "train" and self.trainer.world_size > 1:
+        if self.trainer.world_size > 1:
             present = batch["index"] >= 0
             logit, label = logit[present], label[present]
-        loss = self.loss(logit, label, training=stage == "train")
         if len(label):
-            self._metrics_of(stage).update(probability_of(logit.detach()), label)
-            self._loss_of(stage).update(loss.detach(), len(label))
-        return loss
+            self._update(stage, logit, label, cross_entropy(logit, label))
+
+    def _update(self, stage: str, logit: Tensor, label: Tensor, loss: Tensor) -> None:
+        self._metrics_of(stage).update(probability_of(logit.detach()), label)
+        self._loss_of(stage).update(loss.detach(), len(label))
 
     def _metrics_of(self, stage: str) -> MetricCollection:
         return cast(MetricCollection, self.metrics[f"{stage}_"])
@@ -269,10 +244,7 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Fix the class weights, which may depend on the training part."""
-        weights = self.class_weights
-        if weights == "balanced":
-            weights = self.trainer.datamodule.balanced_weights  # type: ignore[attr-defined]
-        self._class_weight = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=self.device)
+        self.objective.settle(self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
         """Prepare memory and, where asked and possible, compiled code.
