@@ -41,8 +41,8 @@ class IDCDataModule(LightningDataModule):
         augmentation: What is done to the patches that train, one after the other: `original` (rotation, zoom, shifts,
             flips of the 2019 recipe), `symmetries` (all eight of the square), `rotation` (by any angle), `stain_jitter`
             (in optical density).
-        stain_normalization: Bring the stains of every case, as measured on its patches, to the same ones; in training
-            and in use.
+        stain_normalization: How far the stains of every case, as measured on its patches, are brought to the same
+            ones, in training and in use: 0 not at all, 1 all the way.
         cache: Folder for packed stores and the drawn archive; the user's cache folder where not given.
         workers: Processes that decode images while packing; all cores where not given.
         loader_workers: Processes that gather batches; 0 gathers in the training process, which is fast enough for most.
@@ -59,7 +59,7 @@ class IDCDataModule(LightningDataModule):
         fold: int | None = None,
         batch_size: int = 256,
         augmentation: Sequence[Operation] = ("symmetries", "stain_jitter"),
-        stain_normalization: bool = False,
+        stain_normalization: float = 0.0,
         cache: str | None = None,
         workers: int | None = None,
         loader_workers: int = 0,
@@ -68,6 +68,8 @@ class IDCDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
+        if not 0 <= stain_normalization <= 1:
+            raise InputError(f"data.stain_normalization: expected a share from 0 to 1, got {stain_normalization}")
         self.root = root
         self.protocol = split
         self.seed = seed
@@ -242,11 +244,11 @@ class IDCDataModule(LightningDataModule):
         if "image" not in batch and self._resident is not None:
             batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
         operations = self.augmentation if self.trainer is not None and self.trainer.training else ()
-        stains = self._stains_of(batch["case"]) if self.stain_normalization else None
+        stains = self._stains_of(batch["case"]) if self.stain_normalization > 0 else None
         batch["image"] = scale_and_augment(batch["image"], operations, batch["seed"], stains)
         return batch
 
     def _stains_of(self, case: Tensor) -> Tensor:
         if self._stains is None:
-            self._stains = measure_stains(self.store, self.store.case_code).to(case.device)
+            self._stains = measure_stains(self.store, self.store.case_code, self.stain_normalization).to(case.device)
         return self._stains[case]

@@ -58,24 +58,31 @@ def jitter_stains(image: Tensor, generator: torch.Generator) -> Tensor:
     return transmitted(density + ((uniform[1] * STAIN_SHIFT) @ stains)[:, :, None, None])
 
 
-def measure_stains(store: PatchStore, codes: np.ndarray) -> Tensor:
+def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> Tensor:
     """Measure the optical density of each case's tissue, per channel.
+
+    A case with much tumour is darker for that reason too, so to bring all cases to the same density takes away a part
+    of what tells them apart. With a share below 1 the measurement is drawn towards the reference, and
+    `normalize_stains` leaves the rest of each case's difference as it is.
 
     Args:
         store: The patches.
         codes: (N,) int64 number of each patch's case, from 0.
+        share: How much of a case's difference from the reference counts, 0 to 1.
 
     Returns:
         (cases, 2, 3) float32: mean and standard deviation; the reference's own for a case without tissue.
     """
-    statistics = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION]).repeat(codes.max() + 1, 1, 1)
+    reference = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
+    statistics = reference.repeat(codes.max() + 1, 1, 1)
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CASE_SAMPLE).astype(np.int64))]
         density = optical_density(torch.from_numpy(store.gather(chosen)).float() / 255).reshape(-1, 3)
         tissue = density[density.mean(dim=1) > TISSUE_DENSITY]
         if len(tissue) > 1:
-            statistics[codes[rows[0]]] = torch.stack([tissue.mean(dim=0), tissue.std(dim=0)])
+            measured = torch.stack([tissue.mean(dim=0), tissue.std(dim=0)])
+            statistics[codes[rows[0]]] = torch.lerp(reference, measured, share)
     return statistics
 
 

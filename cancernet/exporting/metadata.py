@@ -75,12 +75,16 @@ def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:
 
     An exported model sees single patches, so it cannot measure the stains of a case.
     """
-    if not state.get("arguments", {}).get("stain_normalization"):
+    share = state.get("arguments", {}).get("stain_normalization", 0.0)
+    if share == 0:
         return None
     return {
         "density": "-ln((v + 1) / 256) of v from 0 to 255",
         "tissue": f"pixels whose mean density over the channels is above {TISSUE_DENSITY}",
-        "change": "density - mean of the case's tissue, divided by its standard deviation, per channel",
+        "case": "mean and standard deviation of the density of a case's tissue, per channel; of both, what they differ "
+        "by from those below counts with the share",
+        "share": share,
+        "change": "(density - mean of the case) / standard deviation of the case, then times and plus those below",
         "mean": list(REFERENCE_MEAN),
         "standard_deviation": list(REFERENCE_DEVIATION),
     }

@@ -5,6 +5,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from cancernet.data.batches import PADDING, BatchSampler, Patches
 from cancernet.data.datamodule import IDCDataModule
+from cancernet.data.stains import optical_density
 from cancernet.errors import InputError
 
 
@@ -95,9 +96,30 @@ def test_split_by_patch_warns_that_it_leaks(store):
         module.setup("fit")
 
 
-def test_bad_batch_size_is_refused():
-    with pytest.raises(InputError, match="data.batch_size: expected 1 or more, got 0"):
-        IDCDataModule(batch_size=0)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "data.batch_size: expected 1 or more, got 0"),
+        ({"stain_normalization": 1.5}, "data.stain_normalization: expected a share from 0 to 1, got 1.5"),
+    ],
+)
+def test_bad_settings_are_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        IDCDataModule(**given)
+
+
+def test_stains_go_the_share_of_the_way(data):
+    batch = next(iter(data.val_dataloader()))
+    images = []
+    for share in (0.0, 0.5, 1.0):
+        module = IDCDataModule(data.root, stain_normalization=share)
+        module.setup("validate")
+        images.append(optical_density(module.on_after_batch_transfer(dict(batch), 0)["image"]))
+    start, half, whole = images
+    assert not torch.allclose(start, whole, atol=0.05)
+    between = (half - start).abs() + (whole - half).abs()
+    # Somewhere on the way for nearly every pixel: the scale is a quotient, so not just in the middle.
+    assert ((between - (whole - start).abs()) < 0.02).float().mean() > 0.9
 
 
 @pytest.mark.parametrize(("stage", "split", "seed"), [("test", "case", 1), ("test", "patch", 0), ("fit", "case", 1)])

@@ -58,6 +58,17 @@ def test_normalised_cases_meet_at_the_reference(store):
         np.testing.assert_allclose(case.std(dim=0), REFERENCE_DEVIATION, atol=0.04)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_way_leaves_the_rest_of_the_difference(store, share):
+    codes = store.index["case"].factorize()[0]
+    reference = np.array([REFERENCE_MEAN, REFERENCE_DEVIATION])
+    whole, part = (measure_stains(store, codes, way).numpy() for way in (1.0, share))
+    np.testing.assert_allclose(part - reference, share * (whole - reference), atol=1e-6)
+    image = torch.from_numpy(np.array(store.images[:4])).permute(0, 3, 1, 2) / 255
+    unchanged = torch.allclose(normalize_stains(image, torch.from_numpy(part[codes[:4]])), image, atol=1e-5)
+    assert unchanged == (share == 0)
+
+
 def test_a_case_without_tissue_is_left_as_it_is(store):
     class Glass:
         def gather(self, rows):

@@ -260,7 +260,7 @@ def test_what_stains_have_to_be_brought_to_can_be_done_by_what_the_file_says(
     checkpoint, tmp_path, drawn, agreeing, capfd
 ):
     content = torch.load(checkpoint, weights_only=True)
-    content["IDCDataModule"]["arguments"] = {"stain_normalization": True}
+    content["IDCDataModule"]["arguments"] = {"stain_normalization": 0.5}
     changed, output = tmp_path / "stains.ckpt", tmp_path / "model.safetensors"
     torch.save(content, changed)
     assert main(["export", str(changed), "--format=safetensors", f"--output={output}"]) == 0
@@ -269,6 +269,8 @@ def test_what_stains_have_to_be_brought_to_can_be_done_by_what_the_file_says(
     case = np.random.default_rng(0).integers(60, 230, (5, 50, 50, 3)).astype(np.uint8)
     density = -np.log((case + 1.0) / 256)
     mean, deviation = density.mean(axis=(0, 1, 2)), density.std(axis=(0, 1, 2), ddof=1)
+    reference = np.array([said["mean"], said["standard_deviation"]])
+    mean, deviation = reference + said["share"] * (np.stack([mean, deviation]) - reference)
     changed_density = (density - mean) / deviation * said["standard_deviation"] + said["mean"]
     statistics = torch.tensor(np.stack([mean, deviation])).float().expand(5, 2, 3)
     image = torch.from_numpy(case).permute(0, 3, 1, 2).float() / 255

@@ -43,7 +43,7 @@ def run_folder(archive, cache, tmp_path_factory) -> Path:
         f"--data.split={write_parts(root / 'parts.csv', PARTS)}",
         "--data.batch_size=16",
         # The logits are computed again here, without the data module.
-        "--data.stain_normalization=false",
+        "--data.stain_normalization=0",
         "--trainer.max_epochs=2",
         "--trainer.enable_model_summary=false",
         f"--trainer.default_root_dir={root}",
