@@ -5,16 +5,19 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import yaml
 
 from cancernet.cli import main
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import paired_mean_difference
 from cancernet.evaluation.comparison import align
 from cancernet.evaluation.report.reading import Run, read_run
+from cancernet.files import write_json
 from cancernet.training.runs import read_checkpoint, recorded_calibration
 
 Part = Literal["validation", "test"]
@@ -24,6 +27,9 @@ FIGURES = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "sp
 VALIDATION_FIGURES = ("auroc", "average_precision", "balanced_accuracy")
 """What a table of validated runs shows; the accuracy at the threshold that was chosen on the same part."""
 AT_CHOSEN = "balanced_accuracy_at_validation_threshold"
+RECORD = "options.json"
+"""Beside the run of a trial: what it was made with."""
+CONFIG_OPTIONS = ("--config", "-c")
 COMPARED = ("auroc", "average_precision", "balanced_accuracy", "f1")
 
 
@@ -71,7 +77,7 @@ def repeat(
         One row a trial: `seed`, `fold` where there are any, and the figures of the part.
 
     Raises:
-        InputError: A run failed, or left nothing to read; those before it are kept.
+        InputError: A run failed, left nothing to read, or was made with other options; those before it are kept.
     """
     return pd.DataFrame([{**trial.row, **_judge(trial, arguments, part, f"{checkpoint}.ckpt")} for trial in trials])
 
@@ -105,7 +111,11 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
 def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
     """Return the figures of a trial, which is run as far as it was not yet."""
     file = _fitted(trial.folder, checkpoint)
-    if file is None:
+    wanted = _spell_out(arguments)
+    if file is not None:
+        _check_same(trial.folder / RECORD, wanted)
+    else:
+        write_json(trial.folder / RECORD, {"options": wanted})
         run_command(["fit", *arguments, *trial.options])
         file = _fitted(trial.folder, checkpoint)
         if file is None:
@@ -120,6 +130,37 @@ def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) 
         if (metrics := _metrics(trial.folder, checkpoint)) is None:
             raise InputError(f"{trial.folder}: test left no metrics.json of {checkpoint} here")
     return _figures(metrics)
+
+
+def _spell_out(arguments: Sequence[str]) -> list[Any]:
+    """Return a command line with the content of configuration files in the place of their names."""
+    spelled: list[Any] = []
+    previous = ""
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        file = value if name in CONFIG_OPTIONS else argument if previous in CONFIG_OPTIONS else ""
+        readable = file != "" and Path(file).is_file()
+        spelled.append(yaml.safe_load(Path(file).read_text(encoding="utf-8")) if readable else argument)
+        previous = argument
+    return spelled
+
+
+def _check_same(record: Path, wanted: list[Any]) -> None:
+    """Refuse to pass a run off as one of another configuration.
+
+    Raises:
+        InputError: The finished run was made with other options than those given now.
+    """
+    if not record.exists():
+        return
+    made = json.loads(record.read_text(encoding="utf-8"))["options"]
+    now = json.loads(json.dumps(wanted))
+    if made != now:
+        other = next((a for a, b in zip_longest(now, made) if a != b), None)
+        raise InputError(
+            f"{record.parent}: finished with other options than these (first difference: {other}); "
+            "give another output folder, or remove this one"
+        )
 
 
 def read_tested(trials: Sequence[Trial]) -> pd.DataFrame:

@@ -41,6 +41,21 @@ def test_each_seed_is_run_once(repeated, data, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_csv(repeated / "runs.csv"), runs)
 
 
+def test_a_run_is_not_passed_off_as_one_of_another_configuration(repeated, data, monkeypatch, tmp_path, capsys):
+    refuse_runs(monkeypatch)
+    assert console([str(repeated), "--seeds", "0", *data, *SHORT, "--model.dropout=0.5"]) == 2
+    assert "first difference: --model.dropout=0.5); give another output folder" in capsys.readouterr().err
+
+
+def test_a_configuration_file_counts_by_its_content(tmp_path):
+    file = tmp_path / "some.yaml"
+    file.write_text("model: {dropout: 0.5}")
+    before = repetition._spell_out(["--config", str(file), "--trainer.max_epochs=1"])
+    assert before == ["--config", {"model": {"dropout": 0.5}}, "--trainer.max_epochs=1"]
+    file.write_text("model: {dropout: 0.25}")
+    assert repetition._spell_out([f"--config={file}"]) == [{"model": {"dropout": 0.25}}]
+
+
 def test_another_checkpoint_is_tested_without_training_again(repeated, data, monkeypatch, tmp_path):
     ran = []
     run = repetition.run_command
