@@ -1,5 +1,6 @@
 """Threshold and temperature from the validation part, stored in the checkpoint that they belong to."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,14 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.exposure import Exposure
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
+from cancernet.training.batch_norm import measure_statistics
 from cancernet.training.runs import data_state, read_checkpoint, recorded_network, replace_checkpoint
 from cancernet.training.task import ClassificationTask
+
+MEASURED_PATCHES = 16_384
+"""So many training patches at most tell the statistics of batch norm; on the CPU they take seconds."""
+MEASURED_BATCH = 256
+"""Large enough for the variance within a batch to be that of all."""
 
 
 def calibrate(
@@ -27,6 +34,7 @@ def calibrate(
     batch_size: int | None = None,
     test_time_symmetries: bool | None = None,
     network: str | None = None,
+    measure_batch_norm: bool = False,
 ) -> None:
     """Choose threshold, operating points and temperature on validation and store them in the checkpoint.
 
@@ -40,10 +48,12 @@ def calibrate(
         batch_size: Patches per batch.
         test_time_symmetries: From now on, average the logit over the eight symmetries of the square, or do not.
         network: The network that the checkpoint names, where that is neither ours nor Keras': its code is then run.
+        measure_batch_norm: First measure the statistics of batch norm anew on training patches, without dropout and
+            augmentation.
 
     Raises:
-        InputError: No such checkpoint or data, cases in the validation part that trained the model, or a validation
-            part that nothing can be chosen on.
+        InputError: No such checkpoint or data, cases in the validation part that trained the model, a validation part
+            that nothing can be chosen on, or statistics to be measured on other data than it was trained on.
     """
     content = read_checkpoint(checkpoint)
     recorded_network(content, network)
@@ -55,8 +65,13 @@ def calibrate(
     data = IDCDataModule(**{**state["arguments"], **changes})
     data.setup("validate")
     data.load_state_dict(state)
+    if measure_batch_norm and data.description != state["description"]:
+        raise InputError(
+            f"measure_batch_norm: {checkpoint} was not trained on {data.store.name} under this split, and its "
+            "statistics are those of its own training part; leave root and split as they were"
+        )
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    print(calibrate_checkpoint(checkpoint, data, device, network, test_time_symmetries), flush=True)
+    print(calibrate_checkpoint(checkpoint, data, device, network, test_time_symmetries, measure_batch_norm), flush=True)
 
 
 def calibrate_checkpoint(
@@ -65,6 +80,7 @@ def calibrate_checkpoint(
     device: torch.device,
     network: str | None = None,
     test_time_symmetries: bool | None = None,
+    measure: bool = False,
 ) -> str:
     """Choose threshold and temperature for one checkpoint and store them in it.
 
@@ -78,6 +94,7 @@ def calibrate_checkpoint(
         device: Where to run.
         network: See `runs.recorded_network`.
         test_time_symmetries: Whether the model is to average over symmetries from now on; None leaves it.
+        measure: Whether to measure the statistics of batch norm anew first, on the training part.
 
     Returns:
         One line that says what was chosen.
@@ -90,6 +107,10 @@ def calibrate_checkpoint(
         content["cancernet"]["test_time_symmetries"] = test_time_symmetries
     task = ClassificationTask(**recorded_network(content, network))
     task.load_state_dict(content["state_dict"])
+    if measure:
+        task.to(device)
+        measure_statistics(task.network, _mixed_training_images(data, device))
+        content["state_dict"] = {name: value.cpu() for name, value in task.state_dict().items()}
     rows = data.split.rows("validation")
     index = data.store.index.iloc[rows]
     logit = predict_rows(task, data, rows, device)
@@ -119,17 +140,29 @@ def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray
     Returns:
         (M,) float32 logits of IDC.
     """
-    sampler = BatchSampler(rows, data.batch_size, shuffle=False, seed=0, rank=0, world_size=1)
-    loader = DataLoader(Patches(data.store, with_images=True, seed=0), batch_size=None, sampler=sampler)
     task.eval().to(device)
-    logits = []
     with torch.inference_mode():
-        for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False, disable=None):
-            there: dict[str, Any] = {
-                name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
-            }
-            logits.append(task.predict_logit(data.on_after_batch_transfer(there, 0)["image"]).cpu())
-    return torch.cat(logits).numpy()
+        batches = [task.predict_logit(image).cpu() for image in _images(data, rows, device, data.batch_size)]
+    return torch.cat(batches).numpy()
+
+
+def _mixed_training_images(data: IDCDataModule, device: torch.device) -> Iterator[Tensor]:
+    rows = data.split.rows("train")
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MEASURED_PATCHES).astype(np.int64))]
+    return _images(data, chosen, device, MEASURED_BATCH, shuffle=True)
+
+
+def _images(
+    data: IDCDataModule, rows: np.ndarray, device: torch.device, batch_size: int, shuffle: bool = False
+) -> Iterator[Tensor]:
+    """Yield batches of patches as a network in use takes them, (B, 3, H, W)."""
+    sampler = BatchSampler(rows, batch_size, shuffle, seed=0, rank=0, world_size=1)
+    loader = DataLoader(Patches(data.store, with_images=True, seed=0), batch_size=None, sampler=sampler)
+    for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False, disable=None):
+        there: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
+        }
+        yield data.on_after_batch_transfer(there, 0)["image"]
 
 
 def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:

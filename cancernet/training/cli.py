@@ -96,8 +96,9 @@ class CancerNetCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         device, network = self.trainer.strategy.root_device, self.model.description["network"]
+        anew = self.model.measure_batch_norm
         for path in self._saved_checkpoints():
-            print(calibrate_checkpoint(path, self.datamodule, device, network), flush=True)
+            print(calibrate_checkpoint(path, self.datamodule, device, network, measure=anew), flush=True)
         print(folder, flush=True)
 
     def _saved_checkpoints(self) -> list[Path]:

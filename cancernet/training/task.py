@@ -15,8 +15,8 @@ from cancernet import __version__
 from cancernet.data.augment import symmetries
 from cancernet.errors import InputError
 from cancernet.model.catalogue import NetworkArguments, create_network
-from cancernet.model.fallback import KerasCall
 from cancernet.training.acceleration import compile_network, keep_freed_memory
+from cancernet.training.batch_norm import set_momentum
 from cancernet.training.conversion import start_from
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.objective import ClassWeights, Objective, cross_entropy
@@ -38,6 +38,8 @@ class ClassificationTask(LightningModule):
         image_size: Side of the network's input in pixels; patches of another size are resized on the device.
         batch_norm_momentum: How much of the moving statistics each batch leaves in place (Keras' sense; 0.99 is its
             default), 0 to 1.
+        measure_batch_norm: When training has ended, measure the statistics of batch norm anew on training patches, as
+            they will be in use: without dropout and augmentation.
         optimizer: `adagrad` (the 2019 rule), `adamw` or `sgd`.
         learning_rate: Peak learning rate.
         weight_decay: For `adamw` and `sgd`; on kernels only.
@@ -65,6 +67,7 @@ class ClassificationTask(LightningModule):
         classes: Literal[1, 2] = 2,
         image_size: int = 50,
         batch_norm_momentum: float = 0.99,
+        measure_batch_norm: bool = False,
         optimizer: OptimizerName = "adamw",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -94,13 +97,10 @@ class ClassificationTask(LightningModule):
         self.network = create_network(network, arguments, image_size, classes)
         # What the weights have seen, the data module has to know before it lets anything judge them.
         self._earlier = None if weights is None else start_from(self.network, weights, self.description)
+        set_momentum(self.network, batch_norm_momentum)
         for layer in self.network.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.momentum = 1 - batch_norm_momentum
-            elif isinstance(layer, nn.Dropout):
+            if isinstance(layer, nn.Dropout):
                 layer.p *= dropout
-            elif isinstance(layer, KerasCall) and hasattr(layer.operation, "momentum"):
-                layer.operation.momentum = batch_norm_momentum
         self.optimizer: dict[str, Any] = {
             "name": optimizer,
             "learning_rate": learning_rate,
@@ -109,6 +109,7 @@ class ClassificationTask(LightningModule):
             "learning_rate_decay": learning_rate_decay,
             "initial_accumulator": initial_accumulator,
         }
+        self.measure_batch_norm = measure_batch_norm
         self.schedule: ScheduleName = schedule
         self.warmup = warmup
         self.objective = Objective(class_weights, label_smoothing, mixup)

@@ -92,6 +92,40 @@ def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(run_fold
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(part["label"], called), abs=0.03)
 
 
+def test_statistics_of_batch_norm_are_measured_on_the_training_part(run_folder, archive, cache):
+    """The configuration asks for it; here it is done again, from the averaged weights and by another way."""
+    content = read_checkpoint(run_folder / "checkpoints" / "last.ckpt")
+    task = ClassificationTask()
+    task.load_state_dict(content["state_dict"])
+    store = find_store(archive, cache, workers=1)
+    rows = np.flatnonzero([PARTS[case] == "train" for case in store.index["case"]])
+    norm = next(layer for layer in task.network.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm))
+    given: list[torch.Tensor] = []
+    norm.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    with torch.inference_mode():
+        task.eval()(torch.from_numpy(np.array(store.images[rows])).permute(0, 3, 1, 2).float() / 255)
+    torch.testing.assert_close(norm.running_mean, given[0].mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm.running_var, given[0].var((0, 2, 3), correction=0), atol=1e-5, rtol=1e-3)
+
+
+def test_statistics_can_be_measured_later_but_on_the_run_s_own_data_only(checkpoint, cache, tmp_path, capsys):
+    before = read_checkpoint(checkpoint, mapped=False)["state_dict"]
+    content = read_checkpoint(checkpoint, mapped=False)
+    for name in content["state_dict"]:
+        if name.endswith("moving_variance"):
+            content["state_dict"][name].fill_(5.0)
+    torch.save(content, checkpoint)
+    assert main(["calibrate", str(checkpoint), "--measure_batch_norm", f"--cache={cache}"]) == 0
+    after = read_checkpoint(checkpoint)["state_dict"]
+    assert after.keys() == before.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-5, rtol=1e-4)
+    other = write_parts(tmp_path / "other.csv", dict.fromkeys(CASES[5:7], "validation") | {CASES[10]: "train"})
+    arguments = ["calibrate", str(checkpoint), "--measure_batch_norm", f"--split={other}", f"--cache={cache}"]
+    assert main(arguments) == 2
+    assert "measure_batch_norm" in error_line(capsys)
+
+
 def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_folder, archive, cache, tmp_path, capsys):
     own = [f"--data.root={archive}", f"--data.cache={cache}"]
     assert main(["test", f"--ckpt_path={checkpoint}", "--model.test_time_symmetries=true", *own, *QUIET]) == 2
