@@ -65,11 +65,8 @@ def calibrate(
     data = IDCDataModule(**{**state["arguments"], **changes})
     data.setup("validate")
     data.load_state_dict(state)
-    if measure_batch_norm and data.description != state["description"]:
-        raise InputError(
-            f"measure_batch_norm: {checkpoint} was not trained on {data.store.name} under this split, and its "
-            "statistics are those of its own training part; leave root and split as they were"
-        )
+    if measure_batch_norm:
+        _refuse_other_training(checkpoint, data, state)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     print(calibrate_checkpoint(checkpoint, data, device, network, test_time_symmetries, measure_batch_norm), flush=True)
 
@@ -163,6 +160,20 @@ def _images(
             name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
         }
         yield data.on_after_batch_transfer(there, 0)["image"]
+
+
+def _refuse_other_training(checkpoint: Path, data: IDCDataModule, state: dict[str, Any]) -> None:
+    """Raise where the training part holds patches that did not train the model: its statistics would learn from them.
+
+    Raises:
+        InputError: Says so, and what to do.
+    """
+    here = Exposure.of(data.split, data.store.index).images["train"]
+    if not np.isin(here, Exposure.from_state(state["exposure"]).images["train"]).all():
+        raise InputError(
+            f"measure_batch_norm: the training part of {data.store.name} under this split holds patches that did not "
+            f"train {checkpoint}, and its statistics are those of what trained it; leave root and split as they were"
+        )
 
 
 def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
