@@ -34,8 +34,9 @@ def measure_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
     """Set the statistics of each batch norm to their means over batches, with the weights as they are and no dropout.
 
     Args:
-        network: Left in evaluation, and with a momentum of no meaning: it is not to be trained on.
-        images: Batches (B, 3, H, W) as the network takes them, each a mixture of all there is.
+        network: The network, or what holds it; left in evaluation, and with a momentum of no meaning: it is not to be
+            trained on.
+        images: Batches (B, 3, H, W) as it takes them, each a mixture of all there is.
     """
     network.eval()
     for layer in _layers(network):

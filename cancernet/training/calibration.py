@@ -106,7 +106,7 @@ def calibrate_checkpoint(
     task.load_state_dict(content["state_dict"])
     if measure:
         task.to(device)
-        measure_statistics(task.network, _mixed_training_images(data, device))
+        measure_statistics(task, _mixed_training_images(data, device))
         content["state_dict"] = {name: value.cpu() for name, value in task.state_dict().items()}
     rows = data.split.rows("validation")
     index = data.store.index.iloc[rows]

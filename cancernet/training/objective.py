@@ -1,5 +1,6 @@
 """What training minimises: the cross-entropy, with class weights, smoothed labels and patches mixed in pairs."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -39,14 +40,14 @@ class Objective:
         # Not a buffer: weight averaging would average it, checkpoints would carry it.
         self._factors = torch.ones(2)
 
-    def settle(self, balanced: tuple[float, float], device: torch.device) -> None:
+    def settle(self, balanced: Callable[[], tuple[float, float]], device: torch.device) -> None:
         """Fix the class weights for a run.
 
         Args:
-            balanced: What `balanced` stands for in this run's training part, benign first.
+            balanced: Tells what `balanced` stands for in this run's training part, benign first; asked only then.
             device: Where the logits will be.
         """
-        weights = balanced if self.class_weights == "balanced" else self.class_weights
+        weights = balanced() if self.class_weights == "balanced" else self.class_weights
         self._factors = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=device)
 
     def mix(self, image: Tensor, seed: int) -> tuple[Tensor, float]:

@@ -245,7 +245,7 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Fix the class weights, which may depend on the training part."""
-        self.objective.settle(self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
+        self.objective.settle(lambda: self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
         """Prepare memory and, where asked and possible, compiled code.
