@@ -1,7 +1,7 @@
 """What training minimises: the cross-entropy, with class weights, smoothed labels and patches mixed in pairs."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,20 +50,20 @@ class Objective:
         weights = balanced() if self.class_weights == "balanced" else self.class_weights
         self._factors = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=device)
 
-    def mix(self, image: Tensor, seed: int) -> tuple[Tensor, float]:
+    def mix(self, batch: dict[str, Any]) -> tuple[Tensor, float]:
         """Mix each image of a training batch with another one of it.
 
         Args:
-            image: (B, 3, H, W) float.
-            seed: Determines the share.
+            batch: Its `image`, (B, 3, H, W) float, and where anything is mixed its `seed`, which determines the share.
 
         Returns:
             The images, each with the one that stands in its place from the end; and the share of the former, above 0.5
             (1 where nothing is mixed).
         """
+        image = batch["image"]
         if self.mixup <= 0:
             return image, 1.0
-        drawn = float(np.random.default_rng(seed).beta(self.mixup, self.mixup))
+        drawn = float(np.random.default_rng(batch["seed"]).beta(self.mixup, self.mixup))
         share = max(drawn, 1 - drawn)
         # The order of a training batch is drawn anew in each epoch: its reverse is as good as any.
         return share * image + (1 - share) * image.flip(0), share

@@ -155,7 +155,7 @@ class ClassificationTask(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch that training minimises; metrics take the larger share's labels of a mixed one."""
-        image, share = self.objective.mix(batch["image"], batch["seed"])
+        image, share = self.objective.mix(batch)
         logit = self(image)
         loss = self.objective(logit, batch["label"], share)
         self._update("train", logit, batch["label"], loss)

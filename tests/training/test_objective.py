@@ -56,7 +56,7 @@ def test_mixed_loss_is_that_of_mixed_labels():
     """The cross-entropy is linear in the label: two losses in shares are one loss of the mixed label."""
     image, label = torch.rand(6, 3, 10, 10), torch.tensor([0, 1, 1, 0, 1, 0])
     objective = Objective("none", 0.0, 0.2)
-    mixed, share = objective.mix(image, seed=7)
+    mixed, share = objective.mix({"image": image, "seed": 7})
     drawn = np.random.default_rng(7).beta(0.2, 0.2)
     assert share == max(drawn, 1 - drawn)
     assert 0.5 < share < 1
@@ -68,6 +68,6 @@ def test_mixed_loss_is_that_of_mixed_labels():
 
 def test_nothing_is_mixed_where_nothing_is_asked_for():
     image = torch.rand(2, 3, 10, 10)
-    mixed, share = Objective("none", 0.0, 0.0).mix(image, seed=7)
+    mixed, share = Objective("none", 0.0, 0.0).mix({"image": image})
     assert mixed is image
     assert share == 1
