@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cancernet.data.store import PatchStore
+from cancernet.data.store import PatchStore, spread
 
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 """Optical density of haematoxylin, eosin and the residual in red, green, blue: Ruifrok & Johnston 2001."""
@@ -77,7 +77,7 @@ def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> 
     statistics = reference.repeat(codes.max() + 1, 1, 1)
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CASE_SAMPLE).astype(np.int64))]
+        chosen = rows[spread(len(rows), CASE_SAMPLE)]
         density = optical_density(torch.from_numpy(store.gather(chosen)).float() / 255).reshape(-1, 3)
         tissue = density[density.mean(dim=1) > TISSUE_DENSITY]
         if len(tissue) > 1:

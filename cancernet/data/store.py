@@ -24,6 +24,11 @@ SYNTHETIC = "synthetic"
 """The word that stands for an archive drawn by the program itself."""
 
 
+def spread(total: int, count: int) -> np.ndarray:
+    """Return up to `count` numbers (int64) from 0 to `total` - 1, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, count).astype(np.int64))
+
+
 class PatchStore:
     """A packed store, opened for reading.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cancernet.data.store import find_store
+from cancernet.data.store import find_store, spread
 from cancernet.data.synthetic import DEFAULT_SEED, PATCH
 from cancernet.data.tissue import draw_slide
 from cancernet.errors import InputError
@@ -127,7 +127,7 @@ def take_patches(root: str | None, count: int, size: int, cache: str | None) -> 
         InputError: No such data.
     """
     images = _draw_tissue(count) if root is None else find_store(root, cache).images
-    rows = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
+    rows = spread(len(images), count)
     chosen = np.asarray(images[rows])
     if chosen.shape[1] == size:
         return chosen

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cancernet.data.batches import BatchSampler, Patches
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.exposure import Exposure
+from cancernet.data.store import spread
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.training.batch_norm import measure_statistics
@@ -145,8 +146,7 @@ def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray
 
 def _mixed_training_images(data: IDCDataModule, device: torch.device) -> Iterator[Tensor]:
     rows = data.split.rows("train")
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MEASURED_PATCHES).astype(np.int64))]
-    return _images(data, chosen, device, MEASURED_BATCH, shuffle=True)
+    return _images(data, rows[spread(len(rows), MEASURED_PATCHES)], device, MEASURED_BATCH, shuffle=True)
 
 
 def _images(

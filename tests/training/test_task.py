@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cancernet.errors import InputError
 from cancernet.training.optimization import build_optimizer, build_schedule
@@ -118,3 +119,21 @@ def test_dropout_is_a_factor_on_the_rates():
 
     assert rates(0.5) == [rate / 2 for rate in rates(1.0)]
     assert set(rates(0.0)) == {0.0}
+
+
+def test_a_training_step_sees_mixed_patches_and_returns_the_loss_of_mixed_labels(monkeypatch):
+    task = ClassificationTask(mixup=0.2)
+    image, label = torch.rand(6, 3, 50, 50), torch.tensor([0, 1, 1, 0, 1, 0])
+    seen = []
+
+    def forward(mixed):
+        seen.append(mixed)
+        return mixed.mean(dim=(1, 2, 3)) - 0.4
+
+    monkeypatch.setattr(task, "forward", forward)
+    # Every tenth batch is shown on the progress bar, which needs a running trainer; this one is not.
+    loss = task.training_step({"image": image, "label": label, "seed": 7}, batch_idx=1)
+    mixed, share = task.objective.mix({"image": image, "seed": 7})
+    torch.testing.assert_close(seen[0], mixed)
+    target = share * label + (1 - share) * label.flip(0)
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(mixed.mean(dim=(1, 2, 3)) - 0.4, target))
