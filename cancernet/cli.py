@@ -36,12 +36,15 @@ OWN_COMMANDS = {
         "cancernet.exporting.export:export",
         "write a checkpoint's model for Keras, ONNX or torch, checked there",
     ),
-    "synthesize": ("cancernet.data.synthetic:synthesize", "draw a synthetic archive in the layout of the real one"),
+    "synthesize": (
+        "cancernet.data.synthetic.archive:synthesize",
+        "draw a synthetic archive in the layout of the real one",
+    ),
     "report": (
         "cancernet.evaluation.report:report",
         "build the page of a tested run again, or pool folds into one page",
     ),
-    "compare": ("cancernet.evaluation.comparison:compare", "put runs on the same test patches side by side"),
+    "compare": ("cancernet.evaluation.report.comparison:compare", "put runs on the same test patches side by side"),
     "context": (
         "cancernet.evaluation.context:context",
         "correct each patch by its neighbours on the slide, beside the patch-wise result",

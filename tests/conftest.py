@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cancernet.data.store import PatchStore, find_store
+from cancernet.data.store.store import PatchStore, find_store
 from tests.data.drawing import encode, patch_path, write_zip
 
 

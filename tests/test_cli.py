@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cancernet import __version__
 from cancernet.cli import LIGHTNING_COMMANDS, OWN_COMMANDS, main
-from cancernet.evaluation.report.reading import read_origin
+from cancernet.evaluation.run_folder import read_origin
 
 ROOT = Path(__file__).parent.parent
 METRICS = "auroc average_precision accuracy balanced_accuracy precision sensitivity specificity npv f1 mcc loss".split()

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cancernet.data.archive import SYNTHETIC_MARK, Listing
-from cancernet.data.decode import SIDE
-from cancernet.data.packing import Columns, file_checksum
-from cancernet.data.store import IMAGES, PatchStore, open_store
-from cancernet.data.writing import seal_store
+from cancernet.data.archive.listing import SYNTHETIC_MARK, Listing
+from cancernet.data.store.decode import SIDE
+from cancernet.data.store.decode_pool import Columns, file_checksum
+from cancernet.data.store.pack import seal_store
+from cancernet.data.store.store import IMAGES, PatchStore, open_store
 
 CASE_PATCHES = 995
 """Patches a case; the real archive has 277,524 in 279 cases."""

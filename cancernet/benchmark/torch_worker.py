@@ -34,7 +34,7 @@ def build(kind: str, compiled: bool, name: str) -> nn.Module:
         if compiled:
             network.compile(fullgraph=True)
         return network
-    from cancernet.model.catalogue import create_network
+    from cancernet.model.registry import create_network
     from cancernet.training.acceleration import compile_network
 
     network = create_network(name, {}, 50, 2).to(device())

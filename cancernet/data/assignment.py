@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cancernet.data.protocols import OFFICIAL
+from cancernet.data.case_lists import OFFICIAL
 from cancernet.errors import InputError
 
 PARTS = ("train", "validation", "test")

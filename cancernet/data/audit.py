@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cancernet.data.archive import show
-from cancernet.data.store import SYNTHETIC, PatchStore, find_store, find_synthetic, pack, read_manifest
+from cancernet.data.archive.listing import show
+from cancernet.data.store.store import SYNTHETIC, PatchStore, find_store, find_synthetic, pack, read_manifest
 from cancernet.errors import InputError
 
 if TYPE_CHECKING:

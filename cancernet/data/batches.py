@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
-from cancernet.data.store import PatchStore
+from cancernet.data.store.store import PatchStore
 
 Batch = dict[str, Any]
 

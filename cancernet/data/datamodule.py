@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from cancernet.data.assignment import PARTS
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches
-from cancernet.data.exposure import SEEN, Exposure, rows_outside
-from cancernet.data.split import Split, check_parts, make_split
+from cancernet.data.splits import Split, check_parts, make_split
 from cancernet.data.stains import measure_stains
-from cancernet.data.store import PatchStore, find_store
+from cancernet.data.store.store import PatchStore, find_store
+from cancernet.data.training_record import SEEN, Exposure, rows_outside
 from cancernet.errors import InputError
 
 RESIDENT_SHARE = 0.6

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cancernet.data.store import PatchStore, spread
+from cancernet.data.store.store import PatchStore, spread
 
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 """Optical density of haematoxylin, eosin and the residual in red, green, blue: Ruifrok & Johnston 2001."""

@@ -23,7 +23,7 @@ from cancernet.evaluation.bootstrap import (
     paired_difference,
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
-from cancernet.evaluation.statistics import (
+from cancernet.evaluation.metrics import (
     METRICS,
     Confusion,
     FloatArray,

@@ -9,7 +9,7 @@ rows where it can be avoided:
 - AUROC from U[i, j], the pairs (IDC of case i, benign of case j) ranked rightly: w' U w over the number of pairs;
 - average precision from one sort of all patches, whose running counts are weighted afresh for each draw.
 
-A draw in which a metric is undefined (one class, or nothing called positive: see `cancernet.evaluation.statistics`)
+A draw in which a metric is undefined (one class, or nothing called positive: see `cancernet.evaluation.metrics`)
 is left out of that metric's percentiles; ``draws`` counts those that remain. Fewer than two cases give no interval:
 ``low`` and ``high`` are NaN, ``draws`` 0.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cancernet.evaluation.statistics import (
+from cancernet.evaluation.metrics import (
     METRICS,
     FloatArray,
     IntArray,

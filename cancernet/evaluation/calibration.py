@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cancernet.evaluation.statistics import FloatArray, IntArray, brier, checked, checked_labels, log_loss
+from cancernet.evaluation.metrics import FloatArray, IntArray, brier, checked, checked_labels, log_loss
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 """Range searched for the temperature; networks need 0.5 to 5."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.evaluation.statistics import FloatArray, IntArray
+from cancernet.evaluation.metrics import FloatArray, IntArray
 
 CELL = 50
 """Pixels of the slide between two neighbouring patches."""

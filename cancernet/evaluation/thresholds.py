@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cancernet.evaluation.statistics import ThresholdCounts, confusion, counts_by_threshold, rates
+from cancernet.evaluation.metrics import ThresholdCounts, confusion, counts_by_threshold, rates
 
 Rate = Literal["sensitivity", "specificity"]
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cancernet.data.store import find_store, spread
-from cancernet.data.synthetic import DEFAULT_SEED, PATCH
-from cancernet.data.tissue import draw_slide
+from cancernet.data.store.store import find_store, spread
+from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH
+from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.exporting.checking import TOLERANCE, Agreement, check
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, Writer, build_plain
-from cancernet.training.runs import described_network, read_checkpoint, recorded_network
+from cancernet.training.checkpoints import described_network, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]

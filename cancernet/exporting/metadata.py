@@ -7,7 +7,7 @@ from typing import Any
 
 from cancernet import __version__
 from cancernet.data.stains import REFERENCE_DEVIATION, REFERENCE_MEAN, TISSUE_DENSITY
-from cancernet.training.runs import data_state, described_network, recorded_calibration, run_folder
+from cancernet.training.checkpoints import data_state, described_network, recorded_calibration, run_folder
 
 NOTICE = "Research software for patches of H&E-stained breast tissue: never a diagnosis, no decision about a patient."
 CLASS_NAMES = ("benign", "IDC")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cancernet.errors import InputError
-from cancernet.model.catalogue import create_network
-from cancernet.model.execution import TorchNetwork
-from cancernet.model.formats.storage import SOURCE_ATTRIBUTE
-from cancernet.model.graph import last_layer
+from cancernet.model.fused.network import TorchNetwork
+from cancernet.model.fused.tracing import last_layer
+from cancernet.model.keras_files.storage import SOURCE_ATTRIBUTE
+from cancernet.model.registry import create_network
 
 import keras  # isort: skip  (execution settled the backend)
 import h5py  # isort: skip

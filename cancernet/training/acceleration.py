@@ -7,7 +7,7 @@ import sys
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from cancernet.model.execution import TorchNetwork
+from cancernet.model.fused.network import TorchNetwork
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cancernet.model.fallback import KerasCall
+from cancernet.model.fused.keras_call import KerasCall
 
 
 def set_momentum(network: nn.Module, kept: float) -> None:

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from cancernet.data.batches import BatchSampler, Patches
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.data.exposure import Exposure
-from cancernet.data.store import spread
+from cancernet.data.store.store import spread
+from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.training.batch_norm import measure_statistics
-from cancernet.training.runs import data_state, read_checkpoint, recorded_network, replace_checkpoint
+from cancernet.training.checkpoints import data_state, read_checkpoint, recorded_network, replace_checkpoint
 from cancernet.training.task import ClassificationTask
 
 MEASURED_PATCHES = 16_384

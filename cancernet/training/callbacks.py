@@ -27,8 +27,8 @@ from cancernet.evaluation.results import (
     write_pictures,
     write_predictions,
 )
-from cancernet.training.judgement import collect_metrics, describe_origin
-from cancernet.training.runs import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
+from cancernet.training.checkpoints import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
+from cancernet.training.test_metrics import collect_metrics, describe_origin
 
 FIGURE_SHARE = 0.02
 """Share of the run's time that figures may take."""

@@ -15,7 +15,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
 from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.callbacks import ResultFiles, RunRecord, TensorBoardFigures
-from cancernet.training.runs import data_state, read_checkpoint, recorded_network
+from cancernet.training.checkpoints import data_state, read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 

@@ -7,11 +7,11 @@ import lightning
 import torch
 
 from cancernet import __version__
-from cancernet.data.exposure import Exposure
+from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
-from cancernet.model.execution import TorchNetwork, build_network
-from cancernet.model.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
-from cancernet.training.runs import data_state, described_network, read_checkpoint, replace_checkpoint
+from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
+from cancernet.training.checkpoints import data_state, described_network, read_checkpoint, replace_checkpoint
 
 NETWORK_PREFIX = "network."
 """Before the network's names in the task's `state_dict`."""

@@ -14,14 +14,14 @@ from torchmetrics import MeanMetric, MetricCollection
 from cancernet import __version__
 from cancernet.data.augment import symmetries
 from cancernet.errors import InputError
-from cancernet.model.catalogue import NetworkArguments, create_network
+from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.batch_norm import set_momentum
+from cancernet.training.checkpoints import described_network
 from cancernet.training.conversion import start_from
+from cancernet.training.loss import ClassWeights, Objective, cross_entropy
 from cancernet.training.metrics import CURVES, build_metrics
-from cancernet.training.objective import ClassWeights, Objective, cross_entropy
 from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
-from cancernet.training.runs import described_network
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""

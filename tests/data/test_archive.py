@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cancernet.data.archive import fingerprint, list_archive, show
-from cancernet.data.decode import PatchError, decode_patch
+from cancernet.data.archive.listing import fingerprint, list_archive, show
+from cancernet.data.store.decode import PatchError, decode_patch
 from cancernet.errors import InputError
 from tests.data.drawing import (
     clean_files,
@@ -338,7 +338,7 @@ def test_listing_imports_neither_torch_nor_pandas(tmp_path):
 
     path = write_zip(tmp_path / "a.zip", clean_files())
     code = (
-        "import sys; from pathlib import Path; from cancernet.data.store import pack\n"
+        "import sys; from pathlib import Path; from cancernet.data.store.store import pack\n"
         f"store = pack({str(path)!r}, {str(tmp_path / 'store')!r}, workers=1, progress=False)\n"
         "store.gather([0])\n"
         "print([name for name in ('torch', 'keras', 'lightning', 'pandas', 'matplotlib') if name in sys.modules])"

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from cancernet.data.exposure import SEEN, Exposure
-from cancernet.data.split import make_split
+from cancernet.data.splits import make_split
+from cancernet.data.training_record import SEEN, Exposure
 from cancernet.errors import InputError
 from tests.data.indexes import draw_index, names
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cancernet.data.assignment import LEFT_OUT, OUTSIDE, PARTS, patch_keys, split_cases
-from cancernet.data.protocols import OFFICIAL
-from cancernet.data.split import check_disjoint, check_parts, make_split
+from cancernet.data.case_lists import OFFICIAL
+from cancernet.data.splits import check_disjoint, check_parts, make_split
 from cancernet.errors import InputError
 from tests.data.indexes import draw_index, names
 

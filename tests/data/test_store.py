@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cancernet.data import packing, writing
-from cancernet.data import store as stores
 from cancernet.data.audit import audit, prepare, render
-from cancernet.data.decode import decode_patch
-from cancernet.data.store import find_store, open_store, pack
+from cancernet.data.store import decode_pool
+from cancernet.data.store import pack as pack_module
+from cancernet.data.store import store as stores
+from cancernet.data.store.decode import decode_patch
+from cancernet.data.store.store import find_store, open_store, pack
 from cancernet.errors import InputError
 from tests.data.drawing import clean_files, draw_png, patch_path, trapped_files, write_folder, write_table, write_zip
 
@@ -88,7 +89,7 @@ def test_a_store_travels_by_its_path(archive, tmp_path):
 
 
 def test_two_processes_pack_what_one_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "CHUNK", 5)
+    monkeypatch.setattr(decode_pool, "CHUNK", 5)
     files, _ = trapped_files()
     archive = write_zip(tmp_path / "archive.zip", files)
     one = pack(archive, tmp_path / "one", workers=1, progress=False)
@@ -186,13 +187,13 @@ def test_what_is_no_store_is_refused(archive, tmp_path):
 
 
 def test_too_little_disk_or_memory_stops_before_a_byte_is_written(archive, tmp_path, monkeypatch, capsys):
-    disk = writing.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: disk._replace(free=1000))
+    disk = pack_module.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(pack_module.shutil, "disk_usage", lambda path: disk._replace(free=1000))
     with pytest.raises(InputError, match="free the disk"):
         pack(archive, tmp_path / "store", workers=1)
     assert "of disk" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(writing, "_available_memory", lambda: 1000)
+    monkeypatch.setattr(pack_module, "_available_memory", lambda: 1000)
     with pytest.raises(InputError, match="of memory"):
         pack(archive, tmp_path / "store", workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
@@ -202,7 +203,7 @@ def test_an_interruption_leaves_nothing(archive, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_write_index", interrupt)
+    monkeypatch.setattr(pack_module, "_write_index", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pack(archive, tmp_path / "store", workers=1, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
@@ -212,7 +213,7 @@ def test_a_full_disk_is_said_in_one_line(archive, tmp_path, monkeypatch):
     def fill(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packing.ChunkDecoder, "_write", fill)
+    monkeypatch.setattr(decode_pool.ChunkDecoder, "_write", fill)
     with pytest.raises(InputError, match="No space left on device"):
         pack(archive, tmp_path / "store", workers=1, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
@@ -220,15 +221,15 @@ def test_a_full_disk_is_said_in_one_line(archive, tmp_path, monkeypatch):
 
 SLOW_PACKING = """
 import sys, time
-from cancernet.data import chunks, packing
-from cancernet.data.store import pack
-packing.CHUNK = 1
-decode_slowly = chunks.ChunkDecoder.__call__
+from cancernet.data.store import decode_pool, decode_worker
+from cancernet.data.store.store import pack
+decode_pool.CHUNK = 1
+decode_slowly = decode_worker.ChunkDecoder.__call__
 def decode_with_a_pause(self, chunk):
     time.sleep(0.05)
     return decode_slowly(self, chunk)
 if {slow}:
-    chunks.ChunkDecoder.__call__ = decode_with_a_pause
+    decode_worker.ChunkDecoder.__call__ = decode_with_a_pause
 pack(sys.argv[1], sys.argv[2], workers={workers}, progress=False)
 """
 
@@ -287,21 +288,21 @@ def test_a_killed_packing_is_no_store_and_leaves_no_process(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 def test_a_worker_that_dies_ends_the_packing_with_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "CHUNK", 2)
+    monkeypatch.setattr(decode_pool, "CHUNK", 2)
     archive = write_zip(tmp_path / "archive.zip", clean_files(cases=10))
-    submitted = packing.decode_chunk
+    submitted = decode_pool.decode_chunk
 
-    class Pool(packing.ProcessPoolExecutor):
+    class Pool(decode_pool.ProcessPoolExecutor):
         def submit(self, function, /, *arguments, **named):
             future = super().submit(function, *arguments, **named)
             for process in self._processes.values():
                 process.kill()
             return future
 
-    monkeypatch.setattr(packing, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(decode_pool, "ProcessPoolExecutor", Pool)
     with pytest.raises(InputError, match="was ended from outside"):
         pack(archive, tmp_path / "store", workers=2, progress=False)
-    assert submitted is packing.decode_chunk
+    assert submitted is decode_pool.decode_chunk
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
 
 
@@ -330,7 +331,7 @@ def test_the_store_is_found_again_in_the_cache(archive, tmp_path, monkeypatch):
     assert first.fresh
     assert first.path.parent == cache
     assert first.path.name == f"archive-{first.manifest['source']['fingerprint'][:16]}"
-    monkeypatch.setattr(writing, "decode_listing", None)
+    monkeypatch.setattr(pack_module, "decode_listing", None)
     again = find_store(str(archive), cache)
     assert (again.path, again.fresh) == (first.path, False)
     assert find_store(first.path, cache).path == first.path
@@ -353,7 +354,7 @@ def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
         write_zip(output, {"SYNTHETIC.json": b"{}", **clean_files(cases=cases)})
 
     module = types.SimpleNamespace(DEFAULT_CASES=2, DEFAULT_SEED=0, GENERATOR="g1", synthesize=synthesize)
-    monkeypatch.setitem(sys.modules, "cancernet.data.synthetic", module)
+    monkeypatch.setitem(sys.modules, "cancernet.data.synthetic.archive", module)
     for _ in range(2):
         store = find_store("synthetic", tmp_path / "cache")
         assert store.synthetic

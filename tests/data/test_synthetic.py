@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cancernet.data import synthetic
-from cancernet.data.synthetic import GENERATOR, PATCH, cut_patches, synthesize
-from cancernet.data.tissue import Slide, draw_slide
+from cancernet.data.synthetic import archive as synthetic
+from cancernet.data.synthetic.archive import GENERATOR, PATCH, cut_patches, synthesize
+from cancernet.data.synthetic.tissue import Slide, draw_slide
 from cancernet.errors import InputError
 
 NAME = re.compile(r"(\d+)/([01])/(\d+)_idx5_x(\d+)_y(\d+)_class([01])\.png")

@@ -11,8 +11,8 @@ import pandas as pd
 from cancernet.evaluation.analysis import RATES, Scores, analyse, fit_calibration
 from cancernet.evaluation.baselines import BaselineScores
 from cancernet.evaluation.calibration import sigmoid
+from cancernet.evaluation.metrics import auroc, average_precision, confusion, rates
 from cancernet.evaluation.results import write_metrics, write_origin, write_predictions
-from cancernet.evaluation.statistics import auroc, average_precision, confusion, rates
 
 MISTAKES = 24
 

@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 from cancernet.evaluation.analysis import LOSSES, RATES, Scores, analyse, fit_calibration, rates_of
 from cancernet.evaluation.baselines import BaselineScores
 from cancernet.evaluation.bootstrap import bootstrap, bootstrap_case_mean, paired_difference
-from cancernet.evaluation.statistics import METRICS
+from cancernet.evaluation.metrics import METRICS
 from cancernet.evaluation.thresholds import FIXED
 
 DRAWS = 50

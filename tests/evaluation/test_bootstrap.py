@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from cancernet.evaluation import bootstrap, statistics
+from cancernet.evaluation import bootstrap, metrics
 
 Patches = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -28,17 +28,17 @@ def tied_patches() -> st.SearchStrategy[Patches]:
 def by_rows(data: Patches, counts: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
     """Metrics of each draw the slow obvious way: the rows of a case are repeated as often as it was drawn."""
     label, probability, case = data
-    _, index = statistics.case_index(case)
+    _, index = metrics.case_index(case)
     values = []
     for draw in counts:
         rows = np.repeat(np.arange(len(label)), draw[index].astype(int))
-        values.append(statistics.headline(label[rows], probability[rows], threshold))
+        values.append(metrics.headline(label[rows], probability[rows], threshold))
     return {name: np.array([value[name] for value in values]) for name in bootstrap.METRICS}
 
 
 def assert_equal_to_rows(data: Patches, draws: int, threshold: float, seed: int = 0) -> None:
     label, probability, case = data
-    names, index = statistics.case_index(case)
+    names, index = metrics.case_index(case)
     counts = bootstrap.draw_cases(len(names), draws, seed)
     fast = bootstrap.values_of_draws(label, probability, index, counts, threshold)
     slow = by_rows(data, counts, threshold)
@@ -79,7 +79,7 @@ def test_pairwise_wins_are_mann_whitney_statistics() -> None:
 def test_estimates_are_those_of_all_patches_and_lie_in_their_intervals() -> None:
     label, probability, case = sample(2000, 20)
     result = bootstrap.bootstrap(label, probability, case, 0.4, draws=500)
-    expected = statistics.headline(label, probability, 0.4)
+    expected = metrics.headline(label, probability, 0.4)
     for name, interval in result.items():
         assert interval.estimate == pytest.approx(expected[name], abs=1e-12)
         assert interval.low < interval.estimate < interval.high

@@ -6,9 +6,9 @@ import pytest
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_difference
-from cancernet.evaluation.comparison import compare_runs, render
-from cancernet.evaluation.report.reading import read_run
-from cancernet.evaluation.statistics import METRICS
+from cancernet.evaluation.metrics import METRICS
+from cancernet.evaluation.report.comparison import compare_runs, render
+from cancernet.evaluation.run_folder import read_run
 from tests.evaluation.run_folders import draw_run, edit_metrics
 
 

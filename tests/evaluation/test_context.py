@@ -16,7 +16,7 @@ from cancernet.errors import InputError
 from cancernet.evaluation.calibration import log_loss_of_logit, sigmoid
 from cancernet.evaluation.context.cases import choose_cases
 from cancernet.evaluation.context.correction import correction, features, fit_correction, gather_neighbours
-from cancernet.evaluation.statistics import auroc
+from cancernet.evaluation.metrics import auroc
 from tests.evaluation.run_folders import draw_predictions
 
 PARTS = {

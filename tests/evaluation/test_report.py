@@ -17,15 +17,15 @@ from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import calibration_summary
 from cancernet.evaluation.grid import lay_out
-from cancernet.evaluation.model_card import write_model_card
+from cancernet.evaluation.metrics import auroc, confusion
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, listing, percent
 from cancernet.evaluation.report.interaction import stops
+from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.narrative import describe
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
-from cancernet.evaluation.report.reading import read_run
-from cancernet.evaluation.statistics import auroc, confusion
+from cancernet.evaluation.run_folder import read_run
 from tests.evaluation.run_folders import draw_run, edit_metrics
 
 HOSTILE = (

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cancernet.evaluation.metrics import confusion, per_case, rates
 from cancernet.evaluation.report import write_report
 from cancernet.evaluation.report.formatting import figure
 from cancernet.evaluation.report.pooling import subject_of
-from cancernet.evaluation.report.reading import read_run
-from cancernet.evaluation.statistics import confusion, per_case, rates
+from cancernet.evaluation.run_folder import read_run
 from tests.evaluation.run_folders import draw_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

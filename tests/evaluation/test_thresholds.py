@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cancernet.evaluation import thresholds
-from cancernet.evaluation.statistics import confusion, rates
+from cancernet.evaluation.metrics import confusion, rates
 
 Arrays = tuple[np.ndarray, np.ndarray]
 TARGETS = st.sampled_from([0.05, 0.3, 0.5, 2 / 3, 0.9, 0.95, 1.0])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cancernet.cli import main
-from cancernet.data.exposure import Exposure
 from cancernet.data.stains import normalize_stains
+from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
 from cancernet.exporting import checking
 from cancernet.exporting import export as exporting
@@ -18,8 +18,8 @@ from cancernet.exporting.checking import Agreement
 from cancernet.exporting.export import expect, export, take_patches
 from cancernet.exporting.metadata import move_threshold
 from cancernet.exporting.writers import WRITERS
-from cancernet.model.weights import read_weights
-from cancernet.training.runs import recorded_network
+from cancernet.model.keras_files.weights import read_weights
+from cancernet.training.checkpoints import recorded_network
 from cancernet.training.task import ClassificationTask
 
 TEMPERATURE, THRESHOLD = 1.7, 0.3

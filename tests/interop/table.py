@@ -12,7 +12,7 @@ from cancernet.exporting.checking import BACKENDS, Agreement, ask
 from cancernet.exporting.export import expect, take_patches
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, build_plain
-from cancernet.training.runs import read_checkpoint, recorded_network
+from cancernet.training.checkpoints import read_checkpoint, recorded_network
 from cancernet.training.task import ClassificationTask
 
 

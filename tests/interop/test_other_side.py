@@ -14,9 +14,9 @@ from keras.src.backend.common import dtypes
 from cancernet.exporting import export as exporting
 from cancernet.exporting.checking import BACKENDS, ask
 from cancernet.exporting.export import export
-from cancernet.model.execution import TorchNetwork, build_network
+from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
-from cancernet.model.weights import load_weights, read_weights
 from tests.exporting.test_export import TEMPERATURE, probabilities, write_checkpoint
 from tests.training import test_original as original
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cancernet.model.execution import TorchNetwork
+from cancernet.model.fused.network import TorchNetwork
 
 import keras  # isort: skip
 

@@ -9,9 +9,9 @@ import torch
 
 from cancernet.errors import InputError
 from cancernet.model import compact
-from cancernet.model.catalogue import create_network
-from cancernet.model.dropout import LEVELS
+from cancernet.model.fused.dropout import LEVELS
 from cancernet.model.network import CancerNet
+from cancernet.model.registry import create_network
 from tests.model.agreement import compare_training, images, shake, to_keras, without_dropout
 
 import keras  # isort: skip

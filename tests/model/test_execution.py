@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cancernet.errors import InputError
-from cancernet.model.execution import BUILDERS, TorchNetwork, build_network
+from cancernet.model.fused.network import BUILDERS, TorchNetwork, build_network
 from cancernet.model.network import CancerNet
 from tests.model.agreement import images, shake, to_keras, without_dropout
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cancernet.model.execution import BUILDERS, TorchNetwork
-from cancernet.model.fallback import KerasCall
+from cancernet.model.fused.keras_call import KerasCall
+from cancernet.model.fused.network import BUILDERS, TorchNetwork
 from tests.model.agreement import compare_training, images, shake, to_keras
 from tests.model.networks import Gain, build
 

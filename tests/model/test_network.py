@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cancernet
-import cancernet.model.execution  # settles Keras on torch for this process
+import cancernet.model.fused.network  # settles Keras on torch for this process
 from cancernet.cancernet import CancerNet
 from cancernet.errors import InputError
 from cancernet.model.backend import avoid_missing_tensorflow
@@ -150,7 +150,7 @@ from cancernet.errors import InputError
 CancerNet.build(width=16, height=16)
 assert 'torch' not in sys.modules
 try:
-    import cancernet.model.execution
+    import cancernet.model.fused.network
 except InputError as error:
     print(error)
 """

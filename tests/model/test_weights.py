@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cancernet.errors import InputError
-from cancernet.model.execution import TorchNetwork, build_network
+from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
-from cancernet.model.weights import load_weights, read_weights
 
 
 def tutorial(size=48, classes=2, layers=None, **head):
@@ -251,7 +251,7 @@ def test_a_hostile_or_damaged_file_is_refused(model, tmp_path, kind):
 
 
 def test_an_archive_that_would_unpack_without_end_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("cancernet.model.formats.storage.LARGEST_MEMBER", 1000)
+    monkeypatch.setattr("cancernet.model.keras_files.storage.LARGEST_MEMBER", 1000)
     model.save(tmp_path / "model.keras")
     with pytest.raises(InputError, match="would unpack"):
         read_weights(tmp_path / "model.keras")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cancernet.evaluation.analysis import Scores
 from cancernet.evaluation.bootstrap import bootstrap
 from cancernet.evaluation.calibration import sigmoid
-from cancernet.evaluation.statistics import confusion, headline
+from cancernet.evaluation.metrics import confusion, headline
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.task import probability_of
 

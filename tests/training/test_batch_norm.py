@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cancernet.model.fallback import KerasCall
+from cancernet.model.fused.keras_call import KerasCall
 from cancernet.training.batch_norm import measure_statistics, set_momentum
 from cancernet.training.task import ClassificationTask
 

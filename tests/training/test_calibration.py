@@ -14,11 +14,11 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from cancernet.cli import main
 from cancernet.data.augment import symmetries
-from cancernet.data.store import find_store
+from cancernet.data.store.store import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.evaluation.results import shrink
-from cancernet.training.runs import read_checkpoint, recorded_calibration
+from cancernet.training.checkpoints import read_checkpoint, recorded_calibration
 from cancernet.training.task import ClassificationTask
 from tests.conftest import learnable_files
 from tests.data.drawing import write_zip

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from cancernet.cli import main
-from cancernet.data.exposure import Exposure
+from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
 from cancernet.model.network import CancerNet
+from cancernet.training.checkpoints import data_state, read_checkpoint
 from cancernet.training.conversion import start_from
-from cancernet.training.runs import data_state, read_checkpoint
 from cancernet.training.task import ClassificationTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:This model's weights came from elsewhere")

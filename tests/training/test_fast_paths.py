@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from cancernet.benchmark.handwritten import build_handwritten
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.model.dropout import Dropout
-from cancernet.model.execution import build_network
-from cancernet.model.pooling import _HalvingMaximum
+from cancernet.model.fused.dropout import Dropout
+from cancernet.model.fused.network import build_network
+from cancernet.model.fused.pooling import _HalvingMaximum
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.task import ClassificationTask
 from tests.training.quiet import quiet_trainer

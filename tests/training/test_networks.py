@@ -8,8 +8,8 @@ import torch
 
 from cancernet.cli import main
 from cancernet.errors import InputError
-from cancernet.model.catalogue import create_network
-from cancernet.training.runs import read_checkpoint
+from cancernet.model.registry import create_network
+from cancernet.training.checkpoints import read_checkpoint
 from cancernet.training.task import ClassificationTask
 
 NAME = "tests.model.networks.build"

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cancernet.training.objective import Objective, cross_entropy
+from cancernet.training.loss import Objective, cross_entropy
 
 
 def draw_scores(count: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

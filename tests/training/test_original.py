@@ -17,7 +17,7 @@ from keras.src.backend.common import dtypes
 from lightning.pytorch import Callback
 from torch import nn
 
-from cancernet.model.execution import TorchNetwork
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.network import CancerNet
 from cancernet.training.task import ClassificationTask
 from tests.training.quiet import quiet_trainer

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from cancernet.errors import InputError
 from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.judgement import judge_context
-from cancernet.evaluation.report.reading import read_origin, read_predictions
 from cancernet.evaluation.report.tables import context_rows
+from cancernet.evaluation.run_folder import read_origin, read_predictions
 from cancernet.files import write_json, write_text
 
 __all__ = ["context"]

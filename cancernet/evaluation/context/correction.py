@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import logistic_regression
 from cancernet.evaluation.grid import lay_out, sum_ring
-from cancernet.evaluation.statistics import FloatArray, case_index, checked_labels
+from cancernet.evaluation.metrics import FloatArray, case_index, checked_labels
 
 RIDGE = 1.0
 """Beside the log loss summed over patches: a coefficient of standardised scores is taken to be near 1 or below, until

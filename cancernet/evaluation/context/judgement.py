@@ -11,9 +11,9 @@ from cancernet import __version__
 from cancernet.evaluation.bootstrap import DRAWS, LEVEL, bootstrap, paired_difference
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.context.correction import RIDGE, correction, fit_correction, gather_neighbours
+from cancernet.evaluation.metrics import FloatArray
 from cancernet.evaluation.report.formatting import count, listing, percent
-from cancernet.evaluation.report.reading import Origin
-from cancernet.evaluation.statistics import FloatArray
+from cancernet.evaluation.run_folder import Origin
 
 METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1")
 SEED = 0

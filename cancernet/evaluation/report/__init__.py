@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
-from cancernet.evaluation.report.reading import read_run
+from cancernet.evaluation.run_folder import read_run
 from cancernet.files import write_text
 
 __all__ = ["report", "write_report"]
@@ -22,7 +22,7 @@ def write_report(folder: str | Path) -> Path:
         InputError: Something in the folder is missing, broken or does not belong to the rest.
     """
     # Imported here because the card is written in the words of this package, which would then import each other.
-    from cancernet.evaluation.model_card import write_model_card
+    from cancernet.evaluation.report.model_card import write_model_card
 
     folder = Path(folder)
     page = write_text(folder / FILE, render(subject_of([read_run(folder)])))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cancernet.evaluation.statistics import precision_recall_curve, roc_curve
+from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
 
 POINTS = 500
 """Points of a drawn curve: more than the pixels that it crosses."""

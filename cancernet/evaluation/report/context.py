@@ -11,8 +11,8 @@ from cancernet.errors import InputError
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
-from cancernet.evaluation.report.reading import origin_of, read_object
 from cancernet.evaluation.report.tables import context_rows
+from cancernet.evaluation.run_folder import origin_of, read_object
 
 AGAIN = "run `cancernet context` again, or remove it"
 NEEDED = ("origin", "neighbourhood", "words", "threshold", "patch_wise", "context", "difference")

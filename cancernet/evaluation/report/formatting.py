@@ -3,7 +3,7 @@
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from cancernet.evaluation.statistics import METRICS
+from cancernet.evaluation.metrics import METRICS
 
 UNDEFINED = "–"
 """What stands where a figure is 0 / 0; the page says so in its legend."""

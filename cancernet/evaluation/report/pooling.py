@@ -14,8 +14,8 @@ import pandas as pd
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import bootstrap, bootstrap_case_mean
 from cancernet.evaluation.calibration import calibration_summary, sigmoid
-from cancernet.evaluation.report.reading import Pictures, Run
-from cancernet.evaluation.statistics import METRICS, case_summary, confusion, rates, worst_tenth
+from cancernet.evaluation.metrics import METRICS, case_summary, confusion, rates, worst_tenth
+from cancernet.evaluation.run_folder import Pictures, Run
 
 KIND = ("data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks")
 """Entries of `metrics.json` that the folds of one cross-validation share."""

@@ -1,0 +1,1 @@
+"""List the patches of an archive: the Kaggle zip, its unpacked folder, or a CSV table."""

@@ -1,0 +1,230 @@
+"""The packed store: every patch of an archive decoded once, as one memory map with an index."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cancernet.data.archive.listing import fingerprint, source_kind
+from cancernet.data.store.decode import PATCH_BYTES, SIDE
+from cancernet.data.store.decode_pool import file_checksum
+from cancernet.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = "cancernet-store"
+VERSION = 1
+IMAGES, INDEX, MANIFEST = "images.npy", "index.parquet", "manifest.json"
+SYNTHETIC = "synthetic"
+"""The word that stands for an archive drawn by the program itself."""
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Return up to `count` numbers (int64) from 0 to `total` - 1, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, count).astype(np.int64))
+
+
+class PatchStore:
+    """A packed store, opened for reading.
+
+    Made by `open_store`, `pack` and `find_store`. It travels to other processes by its path, so workers of a data
+    loader share the mapped pages instead of receiving a copy of two gigabytes.
+
+    Attributes:
+        path: The store's folder.
+        manifest: What `manifest.json` says.
+        fresh: Whether this process has just packed it, checksum included.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> None:
+        self.path = path
+        self.manifest = dict(manifest)
+        self.fresh = fresh
+
+    def __len__(self) -> int:
+        return int(self.manifest["patches"])
+
+    def __repr__(self) -> str:
+        return f"PatchStore({str(self.path)!r}, {len(self)} patches{', SYNTHETIC' * self.synthetic})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_store, (self.path,)
+
+    @property
+    def name(self) -> str:
+        """Name of the source, without folders."""
+        return str(self.manifest["name"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the patches were drawn by a program."""
+        return bool(self.manifest["synthetic"])
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """All patches, mapped read-only: uint8 (N, 50, 50, 3), RGB."""
+        return np.load(self.path / IMAGES, mmap_mode="r")
+
+    @cached_property
+    def case_code(self) -> NDArray[np.int64]:
+        """Number of each patch's case, (N,), from 0 in the order of their first patches."""
+        return self.index["case"].factorize()[0].astype(np.int64)
+
+    @cached_property
+    def index(self) -> "pandas.DataFrame":
+        """One row a patch, in the order of `images`: path, case, label, x, y, width, height, hash.
+
+        Raises:
+            InputError: Where the table does not fit the images.
+        """
+        import pandas  # a second that a command which only names the store need not wait
+
+        try:
+            table = pandas.read_parquet(self.path / INDEX)
+        except Exception as error:
+            raise _damaged(self.path, f"{INDEX} cannot be read") from error
+        if len(table) != len(self):
+            raise _damaged(self.path, f"{INDEX} has {len(table):,} rows for {len(self):,} patches")
+        return table
+
+    def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Copy some patches into memory.
+
+        Args:
+            rows: Row numbers, integers of shape (B,), in any order and also repeated.
+
+        Returns:
+            uint8 (B, 50, 50, 3), C-contiguous.
+
+        Raises:
+            IndexError: Where a row is not in the store.
+        """
+        return np.take(np.asarray(self.images), rows, axis=0)
+
+    def verify(self, progress: bool = True) -> None:
+        """Read both files whole and hold them against the checksums of the manifest.
+
+        Raises:
+            InputError: Where they differ.
+        """
+        for name in (IMAGES, INDEX):
+            if file_checksum(self.path / name, progress) != self.manifest["checksum"][name]:
+                raise _damaged(self.path, f"{name} is not what was packed (its checksum differs)")
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"{path} is a damaged store: {what}; remove this folder and pack the archive again")
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Read the manifest of a store of any version; None where the folder is no store."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+
+
+def open_store(path: str | Path) -> PatchStore:
+    """Open a packed store and check cheaply that it is whole: format, version, sizes of its files.
+
+    Raises:
+        InputError: Where the path is no finished store, is of another version, or its files are not as packed.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if manifest is None:
+        what = "is not a finished store (it has no readable manifest.json)" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}: give the folder that `prepare` printed, or pack the archive again")
+    if manifest.get("version") != VERSION:
+        raise InputError(
+            f"{path} is a store of version {manifest.get('version')}, this program reads {VERSION}: "
+            "remove this folder and pack the archive again"
+        )
+    try:
+        sizes, patches = manifest["bytes"], int(manifest["patches"])
+        for name in (IMAGES, INDEX):
+            size = (path / name).stat().st_size
+            if size != sizes[name]:
+                raise _damaged(path, f"{name} has {size:,} bytes instead of {sizes[name]:,}")
+        with (path / IMAGES).open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if shape != (patches, SIDE, SIDE, 3) or dtype != np.uint8 or sizes[IMAGES] < patches * PATCH_BYTES:
+                raise _damaged(path, f"{IMAGES} holds {shape} {dtype} for {patches:,} patches")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its files cannot be read ({error})") from error
+    return PatchStore(path, manifest)
+
+
+def pack(source: str | Path, output: str | Path, workers: int | None = None, progress: bool = True) -> PatchStore:
+    """Decode an archive into a store at `output`.
+
+    The store is written beside its place, under a name of its own, and renamed when it is whole; whatever ends the
+    packing early leaves nothing that can be taken for a store. Where `output` already is the store of this very
+    source it is opened, and packed anew where it is damaged.
+
+    Args:
+        source: A zip, a folder or a CSV table (see `cancernet.data.archive.listing`).
+        output: The store's folder.
+        workers: Processes; None takes all cores.
+        progress: Whether to tell what is needed and draw a bar, on stderr.
+
+    Raises:
+        InputError: Where the source cannot be used, `output` is something else, or disk or memory do not suffice.
+    """
+    from cancernet.data.store.pack import write_store
+
+    return write_store(Path(source), Path(output), workers, progress)
+
+
+def find_store(root: str | Path, cache: str | Path | None = None, workers: int | None = None) -> PatchStore:
+    """Open the store of an archive, packing it on first use.
+
+    Args:
+        root: A zip, a folder, a CSV table, a packed store, or the word "synthetic".
+        cache: Where stores are kept and looked for; None takes the user's cache folder.
+        workers: Processes for packing; None takes all cores.
+
+    Raises:
+        InputError: As `pack` and `open_store` do.
+    """
+    folder = _cache_folder(cache)
+    if str(root) == SYNTHETIC:
+        root = find_synthetic(cache)
+    root = Path(root)
+    if root.is_dir() and (root / MANIFEST).exists() and (root / IMAGES).exists():
+        return open_store(root)
+    source_kind(root)
+    # The name of the folder tells a person what it is, the fingerprint tells it from its namesakes.
+    return pack(root, folder / f"{source_name(root)}-{fingerprint(root)[:16]}", workers)
+
+
+def find_synthetic(cache: str | Path | None = None) -> Path:
+    """Give the synthetic archive of the default size, drawing it on first use; a zip in the cache."""
+    from cancernet.data.store.publishing import publish_file
+    from cancernet.data.synthetic.archive import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
+
+    path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
+    if not path.exists():
+        publish_file(path, lambda output: synthesize(output, DEFAULT_CASES, DEFAULT_SEED))
+    return path
+
+
+def source_name(root: Path) -> str:
+    """Name a source without its folders and ending."""
+    root = root.resolve()
+    return (root.name if root.is_dir() else root.stem) or "archive"
+
+
+def _cache_folder(cache: str | Path | None) -> Path:
+    if cache is not None:
+        return Path(cache).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path("cancernet")

@@ -1,0 +1,1 @@
+"""Synthetic slides and archives, to try the whole chain without a download."""

@@ -1,0 +1,51 @@
+"""The model card: what a judged model is for, what it can do and where it ends, in Markdown."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from cancernet.evaluation.report.formatting import THRESHOLD_FREE
+from cancernet.evaluation.report.narrative import describe, judged_at
+from cancernet.evaluation.report.writing import fill
+from cancernet.evaluation.run_folder import read_metrics
+from cancernet.files import write_text
+
+FILE = "model_card.md"
+SPECIAL = re.compile(r"([\\`*_{}\[\]|#~])")
+"""What Markdown would read as markup."""
+
+
+def write_model_card(folder: str | Path) -> Path:
+    """Write `model_card.md` into a run folder, from its `metrics.json`.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        InputError: There is no such file, or it is broken.
+    """
+    folder = Path(folder)
+    return write_text(folder / FILE, render_model_card(read_metrics(folder)))
+
+
+def render_model_card(metrics: dict[str, Any]) -> str:
+    """Return the card as Markdown; strings of the data are escaped for Markdown and for HTML."""
+    text = fill(
+        "model_card.md.j2",
+        filters={"plain": plain},
+        m=metrics,
+        at=judged_at(metrics),
+        free=THRESHOLD_FREE,
+        statements=describe(metrics),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def plain(text: object) -> Markup:
+    """Make a string one line that means itself in Markdown."""
+    line = " ".join(str(text).split())
+    # First HTML, whose entities hold a "#" that has to stay, then the characters of Markdown around them.
+    pieces = re.split(r"(&#?\w+;)", str(escape(line)))
+    return Markup("".join(piece if number % 2 else SPECIAL.sub(r"\\\1", piece) for number, piece in enumerate(pieces)))

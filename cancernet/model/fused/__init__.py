@@ -1,0 +1,1 @@
+"""Run a Keras model as fused torch calls on its own weights."""
