@@ -25,11 +25,11 @@ LIGHTNING_COMMANDS = {
 OWN_COMMANDS = {
     "prepare": ("cancernet.data.audit:prepare", "check an archive, pack it into a store and print what is in it"),
     "calibrate": (
-        "cancernet.training.calibration:calibrate",
+        "cancernet.training.calibrate:calibrate",
         "choose threshold and temperature of a checkpoint on its validation part; `fit` does so at its end",
     ),
     "convert": (
-        "cancernet.training.conversion:convert",
+        "cancernet.training.weights:convert",
         "make a checkpoint of a CancerNet that Keras or tf.keras saved",
     ),
     "export": (

@@ -76,7 +76,7 @@ def test_the_configuration_written_is_what_ran(run_folder, archive):
     assert config["data"]["root"] == str(archive)
     assert config["data"]["batch_size"] == 32
     assert config["trainer"]["max_epochs"] == 2
-    assert config["model"]["optimizer"] == "adamw"
+    assert config["model"]["optimizer"]["name"] == "adamw"
 
 
 def test_tensorboard_shows_metrics_rates_and_pictures(run_folder):
@@ -183,7 +183,8 @@ def test_each_configuration_fits_tests_and_predicts(config, archive, cache, tmp_
         (["--data.batch_size=many"], "many"),
         (["--config=nosuch.yaml"], "nosuch.yaml"),
         (["--ckpt_path=nosuch.ckpt"], "nosuch.ckpt"),
-        (["--model.learning_rate=-1"], "learning_rate"),
+        (["--model.optimizer.lr=-1"], "model.optimizer.lr"),
+        (["--model.learning_rate=1"], "model.learning_rate is now model.optimizer.lr"),
         (["--trainer.fast_dev_run=-3"], "-3"),
     ],
 )

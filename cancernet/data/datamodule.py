@@ -244,11 +244,14 @@ class IDCDataModule(LightningDataModule):
         if "image" not in batch and self._resident is not None:
             batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
         operations = self.augmentation if self.trainer is not None and self.trainer.training else ()
-        stains = self._stains_of(batch["case"]) if self.stain_normalization > 0 else None
+        stains = self.stains_of(batch["case"])
         batch["image"] = scale_and_augment(batch["image"], operations, batch["seed"], stains)
         return batch
 
-    def _stains_of(self, case: Tensor) -> Tensor:
+    def stains_of(self, case: Tensor) -> Tensor | None:
+        """Return the stain statistics (B, 2, 3) of the cases with these codes (B,); None without normalisation."""
+        if self.stain_normalization <= 0:
+            return None
         if self._stains is None:
             self._stains = measure_stains(self.store, self.store.case_code, self.stain_normalization).to(case.device)
         return self._stains[case]

@@ -18,7 +18,7 @@ from cancernet.evaluation.calibration import apply_temperature
 from cancernet.exporting.checking import TOLERANCE, Agreement, check
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, Writer, build_plain
-from cancernet.training.checkpoints import described_network, read_checkpoint, recorded_network
+from cancernet.training.checkpoints import network_config, read_checkpoint, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
@@ -65,7 +65,7 @@ def export(
         raise InputError(f"--patches: expected 1 or more, got {patches}")
     writer.require()
     content = read_checkpoint(checkpoint)
-    recorded = recorded_network(content, network)
+    recorded = trusted_network_config(content, network)
     _check_form(content, format)
     task = ClassificationTask(**recorded)
     task.load_state_dict(content["state_dict"])
@@ -92,16 +92,16 @@ def export(
 
 def _check_form(content: dict[str, Any], form: Format) -> None:
     """Refuse a model that the format cannot hold, or whose answer takes more than one pass over one patch."""
-    described = described_network(content)
+    described = network_config(content)
     if form == "safetensors" and described["network"] != "cancernet":
         raise InputError(
             f"export: the network is {described['network']}, and safetensors is for CancerNet alone, which can be "
             "computed from its weights to check them; use another format"
         )
-    if described["test_time_symmetries"]:
+    if described["tta"]:
         raise InputError(
             "export: this model averages over eight symmetries, which an exported one does not; run "
-            "`cancernet calibrate CKPT --test_time_symmetries false` first"
+            "`cancernet calibrate CKPT --tta false` first"
         )
 
 

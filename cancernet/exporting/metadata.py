@@ -7,7 +7,7 @@ from typing import Any
 
 from cancernet import __version__
 from cancernet.data.stains import REFERENCE_DEVIATION, REFERENCE_MEAN, TISSUE_DENSITY
-from cancernet.training.checkpoints import data_state, described_network, recorded_calibration, run_folder
+from cancernet.training.checkpoints import data_state, network_config, recorded_calibration, run_folder
 
 NOTICE = "Research software for patches of H&E-stained breast tissue: never a diagnosis, no decision about a patient."
 CLASS_NAMES = ("benign", "IDC")
@@ -32,7 +32,7 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
         What can be said as JSON. `threshold` belongs to the probabilities that the file itself gives: calibrated, but
         for `weights`; `threshold_uncalibrated` belongs to the network's own.
     """
-    network, calibration = described_network(content), recorded_calibration(content)
+    network, calibration = network_config(content), recorded_calibration(content)
     size, state = network["image_size"], data_state(content)
     temperature = 1.0 if calibration is None else float(calibration["temperature"])
     threshold = 0.5 if calibration is None else float(calibration["threshold"])

@@ -1,32 +1,49 @@
-"""Run folders and the checkpoints in them."""
+"""Checkpoint files: read safely, written whole, and what they record."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 
 from cancernet.errors import InputError
 from cancernet.files import replacing
 from cancernet.model.registry import is_known
+from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 
 
 def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
-    """Read a checkpoint of ours without executing anything in it.
+    """Read a checkpoint without executing anything in it.
+
+    A mapped file is read from disk once as long as it does not change: one command asks for it in several places.
 
     Args:
         path: The file.
         mapped: Map the tensors from the file instead of reading them; not where the file is to be replaced.
 
     Returns:
-        The checkpoint's dict.
+        The checkpoint's entries, a dict of the caller's own (its values are shared).
 
     Raises:
         InputError: There is no such file, it is no checkpoint, or not one of a CancerNet task.
     """
-    path = Path(path)
+    path = Path(path).expanduser().resolve()
     if not path.is_file():
         raise InputError(f"ckpt_path: no file {path}; give one that fit wrote, such as .../checkpoints/best.ckpt")
+    if not mapped:
+        return _load(path, mapped=False)
+    status = path.stat()
+    return dict(_load_unchanged(path, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _load_unchanged(path: Path, *stamp: int) -> dict[str, Any]:
+    return _load(path, mapped=True)
+
+
+def _load(path: Path, mapped: bool) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
@@ -38,23 +55,43 @@ def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
 
 
 def replace_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint in the place of the old one, which an interruption leaves whole."""
-    with replacing(path) as beside:
-        torch.save(checkpoint, beside)
+    """Write a checkpoint atomically: an interruption leaves the old file whole."""
+    with replacing(path) as partial:
+        torch.save(checkpoint, partial)
 
 
-def described_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's access to checkpoint files, by the two functions above.
+
+    Lightning's own writes to the folder for temporary files and moves from there, which across file systems is a copy
+    that an interruption cuts short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint atomically, and its folder where there is none."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_checkpoint(path, checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint safely, whatever Lightning asks for."""
+        return read_checkpoint(path)
+
+
+def network_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the task's arguments that say what network a checkpoint holds, to be read, not to be built from."""
-    content = {"network_arguments": {}, "test_time_symmetries": False, **checkpoint["cancernet"]}
-    names = ("network", "network_arguments", "classes", "image_size", "test_time_symmetries")
-    return {name: content[name] for name in names}
+    content = {"network_arguments": {}, "tta": False, **checkpoint["cancernet"]}
+    if "test_time_symmetries" in content:  # its name in the files of version 0.1.0
+        content["tta"] = content["test_time_symmetries"]
+    return {name: content[name] for name in ("network", "network_arguments", "classes", "image_size", "tta")}
 
 
-def recorded_network(checkpoint: dict[str, Any], named: str | None = None, option: str = "--network") -> dict[str, Any]:
+def trusted_network_config(
+    checkpoint: dict[str, Any], named: str | None = None, option: str = "--network"
+) -> dict[str, Any]:
     """Return the task's arguments that say what network a checkpoint holds, to build it again.
 
-    Building a network that is neither ours nor Keras' imports a module and runs code in it. A file must not choose
-    what is run: only the user can, by naming the very same network.
+    Building a network that belongs neither to this project nor to Keras imports a module and runs its code. A file must
+    not choose what is run: only the user can, by naming the very same network.
 
     Args:
         checkpoint: Its content.
@@ -64,7 +101,7 @@ def recorded_network(checkpoint: dict[str, Any], named: str | None = None, optio
     Raises:
         InputError: The network is not known and not named, or another one is named.
     """
-    found = described_network(checkpoint)
+    found = network_config(checkpoint)
     name = found["network"]
     if named not in (None, name):
         raise InputError(
@@ -79,6 +116,17 @@ def recorded_network(checkpoint: dict[str, Any], named: str | None = None, optio
     return found
 
 
+def recorded_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the task that wrote a checkpoint; version 0.1.0 recorded those of the network alone."""
+    settings = dict(checkpoint.get("hyper_parameters", {}))
+    for name, kind in (("optimizer", OptimizerSettings), ("schedule", ScheduleSettings)):
+        if name in settings:
+            settings[name] = kind(**settings[name])
+    if isinstance(settings.get("class_weights"), list):
+        settings["class_weights"] = tuple(settings["class_weights"])
+    return settings
+
+
 def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """Return threshold, temperature and operating points of a checkpoint; None where it was not calibrated."""
     return checkpoint["cancernet"].get("calibration")
@@ -91,7 +139,7 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 def run_folder(checkpoint: str | Path) -> Path:
     """Return the run folder that a checkpoint file belongs to."""
-    folder = Path(checkpoint).resolve().parent
+    folder = Path(checkpoint).expanduser().resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 

@@ -1,6 +1,5 @@
-"""What training minimises: the cross-entropy, with class weights, smoothed labels and patches mixed in pairs."""
+"""The training loss: cross-entropy with class weights, label smoothing and mixup."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -24,11 +23,11 @@ def cross_entropy(logit: Tensor, label: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logit, label.to(logit.dtype))
 
 
-class Objective:
-    """The training loss. Evaluation takes `cross_entropy`, whatever a recipe sets here.
+class TrainingLoss:
+    """The training loss. Evaluation takes `cross_entropy`, whichever options are set here.
 
     Args:
-        class_weights: Factor on the loss of benign and of IDC patches; see `settle` for `balanced`.
+        class_weights: Factor on the loss of benign and of IDC patches; `balanced` is set by `set_class_weights`.
         label_smoothing: Share of the label, 0 to 1, spread evenly over both classes.
         mixup: Pairs of patches are mixed in shares drawn from Beta(mixup, mixup); 0 mixes none (Zhang et al. 2018).
     """
@@ -40,21 +39,20 @@ class Objective:
         # Not a buffer: weight averaging would average it, checkpoints would carry it.
         self._factors = torch.ones(2)
 
-    def settle(self, balanced: Callable[[], tuple[float, float]], device: torch.device) -> None:
-        """Fix the class weights for a run.
+    def set_class_weights(self, weights: str | tuple[float, float], device: torch.device) -> None:
+        """Fix the factors of a run.
 
         Args:
-            balanced: Tells what `balanced` stands for in this run's training part, benign first; asked only then.
+            weights: Two numbers, benign first; `none` for 1 each.
             device: Where the logits will be.
         """
-        weights = balanced() if self.class_weights == "balanced" else self.class_weights
         self._factors = torch.tensor((1.0, 1.0) if isinstance(weights, str) else weights, device=device)
 
     def mix(self, batch: dict[str, Any]) -> tuple[Tensor, float]:
         """Mix each image of a training batch with another one of it.
 
         Args:
-            batch: Its `image`, (B, 3, H, W) float, and where anything is mixed its `seed`, which determines the share.
+            batch: Its `image`, (B, 3, H, W) float, and with mixup its `seed`, which determines the share.
 
         Returns:
             The images, each with the one that stands in its place from the end; and the share of the former, above 0.5
@@ -63,9 +61,9 @@ class Objective:
         image = batch["image"]
         if self.mixup <= 0:
             return image, 1.0
-        drawn = float(np.random.default_rng(batch["seed"]).beta(self.mixup, self.mixup))
-        share = max(drawn, 1 - drawn)
-        # The order of a training batch is drawn anew in each epoch: its reverse is as good as any.
+        share = float(np.random.default_rng(batch["seed"]).beta(self.mixup, self.mixup))
+        share = max(share, 1 - share)
+        # Each epoch orders the patches differently: the reverse of a batch is as random as any pairing.
         return share * image + (1 - share) * image.flip(0), share
 
     def __call__(self, logit: Tensor, label: Tensor, share: float = 1.0) -> Tensor:

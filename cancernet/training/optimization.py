@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,76 +10,86 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cancernet.errors import InputError
 
-OptimizerName = Literal["adagrad", "adamw", "sgd"]
-ScheduleName = Literal["constant", "cosine"]
 
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Which optimiser trains, with torch's names for its settings.
 
-def build_optimizer(
-    network: nn.Module,
-    name: OptimizerName,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float,
-    learning_rate_decay: float,
-    initial_accumulator: float,
-) -> torch.optim.Optimizer:
-    """Build an optimiser over the trainable parameters.
-
-    `adagrad` is the rule of Keras 2.2.4 (2019): the step is lr_t g / (sqrt(sum g^2) + 1e-7) with lr_t = learning_rate /
-    (1 + learning_rate_decay t); `initial_accumulator=0.1` makes it tf.keras 2's (2020).
+    `adagrad` is the rule of Keras 2.2.4 (2019): the step is lr_t g / (sqrt(sum g^2) + 1e-7) with lr_t = lr / (1 +
+    lr_decay t); `initial_accumulator_value=0.1` makes it tf.keras 2's (2020).
 
     Args:
-        network: Holds the parameters.
         name: `adagrad`, `adamw` or `sgd` (with Nesterov momentum).
-        learning_rate: Peak learning rate, above 0.
+        lr: Peak learning rate, above 0.
         weight_decay: For `adamw` and `sgd`; on kernels only, never on biases and batch norm.
         momentum: For `sgd`.
-        learning_rate_decay: For `adagrad`, per update.
-        initial_accumulator: For `adagrad`: where the sums of squares start.
-
-    Raises:
-        InputError: A learning rate that is not above 0.
+        lr_decay: For `adagrad`, per update.
+        initial_accumulator_value: For `adagrad`: where the sums of squares start.
     """
-    if not learning_rate > 0:
-        raise InputError(f"model.learning_rate: expected a number above 0, got {learning_rate}")
+
+    name: Literal["adagrad", "adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    lr_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"model.optimizer.lr: expected a number above 0, got {self.lr}")
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """How the learning rate moves over a run.
+
+    Args:
+        name: `constant`, or `cosine` down to 0 at the last update.
+        warmup: Share of all updates, 0 to below 1, in which the rate first rises linearly.
+    """
+
+    name: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"model.schedule.warmup: expected a share of the run from 0 to below 1, got {self.warmup}")
+
+
+def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Build an optimiser over the trainable parameters."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if name == "adagrad":
+    if settings.name == "adagrad":
         return torch.optim.Adagrad(
             trainable,
-            lr=learning_rate,
-            lr_decay=learning_rate_decay,
+            lr=settings.lr,
+            lr_decay=settings.lr_decay,
             eps=1e-7,
-            initial_accumulator_value=initial_accumulator,
+            initial_accumulator_value=settings.initial_accumulator_value,
         )
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": [value for value in trainable if value.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [value for value in trainable if value.ndim <= 1], "weight_decay": 0.0},
     ]
-    if name == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate)
-    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, name: ScheduleName, warmup: float, steps: int) -> LambdaLR:
+def build_schedule(optimizer: torch.optim.Optimizer, settings: ScheduleSettings, steps: int) -> LambdaLR:
     """Build a schedule that is stepped after each update.
 
     Args:
-        optimizer: Whose learning rate is scaled.
-        name: `constant`, or `cosine` down to 0 at the last update.
-        warmup: Share of all updates, 0 to 1, in which the rate first rises linearly.
+        optimizer: Its learning rate is scaled.
+        settings: Name and warm-up.
         steps: Number of updates in the whole run.
-
-    Raises:
-        InputError: A warm-up outside [0, 1).
     """
-    if not 0 <= warmup < 1:
-        raise InputError(f"model.warmup: expected a share of the run from 0 to below 1, got {warmup}")
-    rising = round(warmup * steps)
+    rising = round(settings.warmup * steps)
 
     def factor(step: int) -> float:
         if step < rising:
             return (step + 1) / rising
-        if name == "constant":
+        if settings.name == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 

@@ -1,11 +1,15 @@
 """The LightningModule: one step for all stages, over a Keras network that runs as fused torch calls."""
 
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -17,47 +21,57 @@ from cancernet.errors import InputError
 from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.batch_norm import set_momentum
-from cancernet.training.checkpoints import described_network
-from cancernet.training.conversion import start_from
-from cancernet.training.loss import ClassWeights, Objective, cross_entropy
+from cancernet.training.callbacks.checkpoints import checkpoint_callbacks
+from cancernet.training.callbacks.figures import TensorBoardFigures
+from cancernet.training.callbacks.results import ResultFiles
+from cancernet.training.callbacks.run_record import Calibration, RunRecord
+from cancernet.training.checkpoints import (
+    AtomicCheckpointIO,
+    network_config,
+    read_checkpoint,
+    recorded_settings,
+    trusted_network_config,
+)
+from cancernet.training.loss import ClassWeights, TrainingLoss, cross_entropy
 from cancernet.training.metrics import CURVES, build_metrics
-from cancernet.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
+from cancernet.training.optimization import OptimizerSettings, ScheduleSettings, build_optimizer, build_schedule
+from cancernet.training.weights import start_from
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
+NETWORK = ("network", "network_arguments", "classes", "image_size", "tta")
+"""Arguments that say what a checkpoint's network is."""
 
 
 class ClassificationTask(LightningModule):
-    """Train and judge a network that tells IDC (1) from benign (0) patches.
+    """Train and evaluate a network that tells IDC (1) from benign (0) patches.
 
     Args:
         network: `cancernet`, the network of 2019; `compact`, smaller and without its large matrix; or the dotted path
-            of what returns a Keras model, such as keras.applications.MobileNetV2. It sees RGB scaled to [0, 1].
+            of a callable that returns a Keras model, such as keras.applications.MobileNetV2. Its input is RGB scaled to
+            [0, 1].
         network_arguments: Keyword arguments for a network given by its path: numbers, text, lists.
         classes: 2 for two units under a softmax, as in 2019, or 1 for a single logit.
         image_size: Side of the network's input in pixels; patches of another size are resized on the device.
-        batch_norm_momentum: How much of the moving statistics each batch leaves in place (Keras' sense; 0.99 is its
-            default), 0 to 1.
-        measure_batch_norm: When training has ended, measure the statistics of batch norm anew on training patches, as
-            they will be in use: without dropout and augmentation.
-        optimizer: `adagrad` (the 2019 rule), `adamw` or `sgd`.
-        learning_rate: Peak learning rate.
-        weight_decay: For `adamw` and `sgd`; on kernels only.
-        momentum: For `sgd`.
-        learning_rate_decay: For `adagrad`, per update.
-        initial_accumulator: For `adagrad`: 0 is Keras' of 2019, 0.1 that of 2020.
-        schedule: `constant`, or `cosine` down to 0 over the run.
-        warmup: Share of the run, 0 to 1, in which the learning rate rises.
+        batch_norm_momentum: Share of the moving statistics that each batch keeps (as in Keras, whose default is 0.99),
+            0 to 1.
+        measure_batch_norm: Recalibrate batch norm when training has ended (precise batch norm): its statistics are
+            measured on training patches without dropout and augmentation.
+        optimizer: Name and settings of the optimiser.
+        schedule: Name and warm-up of the learning-rate schedule.
         class_weights: `none`, `balanced` (largest class count / class count, as in 2019) or two numbers, benign first;
             in the training loss only.
         label_smoothing: Share of the label, 0 to 1, spread evenly over both classes; in the training loss only.
-        mixup: Train on pairs of patches, mixed in shares drawn from Beta(mixup, mixup); 0 does not (Zhang et al. 2018).
-        dropout: Factor on the network's dropout rates; 0 drops nothing.
-        test_time_symmetries: Average the logit over the eight symmetries of the square wherever the trained network is
-            used; calibration belongs to it, so `calibrate` changes it, not `test`.
+        mixup: Train on pairs of patches mixed in shares from Beta(mixup, mixup) (Zhang et al. 2018); 0 mixes none.
+        dropout: Factor on the network's dropout rates; 0 switches dropout off.
+        tta: Test-time augmentation: average the logit over the eight symmetries of the square wherever the trained
+            network is used. Calibration belongs to it, so `calibrate` changes it, not `test`.
         compile: Run the network through torch.compile; the first batches then take a minute longer. `reduce-overhead`
             also replays CUDA graphs, on a GPU.
-        weights: Start from these instead of random ones: a file that Keras or tf.keras saved, or a checkpoint of ours.
+        weights: Start from these weights: a file that Keras or tf.keras saved, or a checkpoint of this project.
+
+    Raises:
+        InputError: An unknown network or a setting out of range.
     """
 
     def __init__(
@@ -68,59 +82,91 @@ class ClassificationTask(LightningModule):
         image_size: int = 50,
         batch_norm_momentum: float = 0.99,
         measure_batch_norm: bool = False,
-        optimizer: OptimizerName = "adamw",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        momentum: float = 0.9,
-        learning_rate_decay: float = 0.0,
-        initial_accumulator: float = 0.0,
-        schedule: ScheduleName = "constant",
-        warmup: float = 0.0,
+        optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008 (frozen)
+        schedule: ScheduleSettings = ScheduleSettings(),  # noqa: B008 (frozen)
         class_weights: ClassWeights = "none",
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         dropout: float = 1.0,
-        test_time_symmetries: bool = False,
+        tta: bool = False,
         compile: bool | Literal["reduce-overhead"] = False,
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        arguments = dict(network_arguments or {})
-        self.description: dict[str, Any] = {
-            "network": network,
-            "network_arguments": arguments,
-            "classes": classes,
-            "image_size": image_size,
-            "test_time_symmetries": test_time_symmetries,
-        }
-        self.image_size = image_size
-        self.network = create_network(network, arguments, image_size, classes)
-        # What the weights have seen, the data module has to know before it lets anything judge them.
-        self._earlier = None if weights is None else start_from(self.network, weights, self.description)
+        # Plain values only: a checkpoint holds them and hides no code in them.
+        self.save_hyperparameters(
+            {
+                "network": network,
+                "network_arguments": dict(network_arguments or {}),
+                "classes": classes,
+                "image_size": image_size,
+                "batch_norm_momentum": batch_norm_momentum,
+                "measure_batch_norm": measure_batch_norm,
+                "optimizer": asdict(optimizer),
+                "schedule": asdict(schedule),
+                "class_weights": class_weights if isinstance(class_weights, str) else list(class_weights),
+                "label_smoothing": label_smoothing,
+                "mixup": mixup,
+                "dropout": dropout,
+                "tta": tta,
+                "compile": compile,
+                "weights": weights,
+            }
+        )
+        self.network = create_network(network, dict(network_arguments or {}), image_size, classes)
+        # The data module has to know what the weights have seen before it lets anything evaluate them.
+        self._weights_state = None if weights is None else start_from(self.network, weights, self.description)
         set_momentum(self.network, batch_norm_momentum)
         for layer in self.network.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p *= dropout
-        self.optimizer: dict[str, Any] = {
-            "name": optimizer,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "learning_rate_decay": learning_rate_decay,
-            "initial_accumulator": initial_accumulator,
-        }
-        self.measure_batch_norm = measure_batch_norm
-        self.schedule: ScheduleName = schedule
-        self.warmup = warmup
-        self.objective = Objective(class_weights, label_smoothing, mixup)
-        self.test_time_symmetries = test_time_symmetries
-        self.compile_network = compile
+        self.optimizer, self.schedule = optimizer, schedule
+        self.loss = TrainingLoss(class_weights, label_smoothing, mixup)
+        self.tta = tta
         # A ModuleDict cannot hold the key "train", which is the name of a method, hence the underscore.
         self.metrics = nn.ModuleDict({stage: build_metrics() for stage in ("train_", "val_", "test_")})
         self.losses = nn.ModuleDict({stage: MeanMetric() for stage in ("train_", "val_", "test_")})
         self.computed: dict[str, dict[str, Any]] = {}
         self.predictions: tuple[np.ndarray, np.ndarray]
         self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The arguments that say what the network is, as a checkpoint holds them."""
+        return {name: self.hparams[name] for name in NETWORK}
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **changes: Any) -> Self:  # type: ignore[override]
+        """Build the task that a checkpoint was trained as, with its weights; nothing in the file is executed.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Device of the result; the CPU where not given.
+            **changes: Arguments that differ from the recorded ones. A network that belongs neither to this project nor
+                to Keras has to be named.
+
+        Raises:
+            InputError: No such checkpoint, or a network that only the user may name.
+        """
+        content = read_checkpoint(checkpoint_path)
+        network = trusted_network_config(content, changes.get("network"), "network=")
+        task = cls(**{**recorded_settings(content), "weights": None, **network, **changes})
+        task.load_state_dict(content["state_dict"])
+        return task if map_location is None else task.to(map_location)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Bring what a run writes: checkpoints, record, calibration and figures of a fit, results of the rest."""
+        trainer = self.trainer
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if trainer.state.fn != TrainerFn.FITTING:
+            return [ResultFiles()]
+        callbacks: list[Callback] = [RunRecord(), Calibration()]
+        if trainer.loggers:
+            callbacks.append(LearningRateMonitor(logging_interval="epoch"))
+            if not any(isinstance(callback, TensorBoardFigures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+                callbacks.append(TensorBoardFigures())
+        return [*callbacks, *checkpoint_callbacks(trainer)]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logit of IDC.
@@ -132,8 +178,9 @@ class ClassificationTask(LightningModule):
             (B,) float32 (float64 in double precision); with two units z1 - z0, so that the probability is its sigmoid
             either way.
         """
-        if image.shape[-1] != self.image_size:
-            image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        size: int = self.hparams["image_size"]
+        if image.shape[-1] != size:
+            image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
         logits = self.network(image)
         if logits.dtype != torch.float64:
             logits = logits.float()
@@ -141,7 +188,7 @@ class ClassificationTask(LightningModule):
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
 
     def predict_logit(self, image: Tensor) -> Tensor:
-        """Return the logit of IDC as it is to be used: averaged over the symmetries of the square where so chosen.
+        """Return the logit of IDC as it is used: with test-time augmentation the average over the square's symmetries.
 
         Args:
             image: (B, 3, H, W) float in [0, 1].
@@ -149,15 +196,15 @@ class ClassificationTask(LightningModule):
         Returns:
             (B,) float32.
         """
-        if not self.test_time_symmetries:
+        if not self.tta:
             return self(image)
         return torch.stack([self(turned) for turned in symmetries(image)]).mean(dim=0)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch that training minimises; metrics take the larger share's labels of a mixed one."""
-        image, share = self.objective.mix(batch)
+        image, share = self.loss.mix(batch)
         logit = self(image)
-        loss = self.objective(logit, batch["label"], share)
+        loss = self.loss(logit, batch["label"], share)
         self._update("train", logit, batch["label"], loss)
         if batch_idx % LOSS_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
@@ -166,21 +213,21 @@ class ClassificationTask(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the validation metrics; while training, with the plain logit, which costs an eighth."""
         fitting = self.trainer.state.fn == TrainerFn.FITTING
-        self._judge("val", batch, (self if fitting else self.predict_logit)(batch["image"]))
+        self._evaluate("val", batch, (self if fitting else self.predict_logit)(batch["image"]))
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Update the test metrics and keep the logits with their rows; the second loader's cases are not judged."""
+        """Update the test metrics and keep the logits with their rows; the second loader's count in no metric."""
         logit = self.predict_logit(batch["image"])
         if dataloader_idx == 0:
-            self._judge("test", batch, logit)
+            self._evaluate("test", batch, logit)
         self._outputs.append((batch["index"], logit))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the logits with their rows until the end."""
         self._outputs.append((batch["index"], self.predict_logit(batch["image"])))
 
-    def _judge(self, stage: str, batch: dict[str, Any], logit: Tensor) -> None:
-        """Update the metrics of a stage that judges, with the patches that are there."""
+    def _evaluate(self, stage: str, batch: dict[str, Any], logit: Tensor) -> None:
+        """Update the metrics of a stage, without the rows that only fill a batch."""
         label = batch["label"]
         if self.trainer.world_size > 1:
             present = batch["index"] >= 0
@@ -222,6 +269,8 @@ class ClassificationTask(LightningModule):
         self.log_dict(scalars, sync_dist=True, prog_bar=False)
         if stage == "val":
             self.log("auroc", values["auroc"], prog_bar=True, logger=False, sync_dist=True)
+            # What TensorBoard's HPARAMS tab shows of a run.
+            self.log("hp_metric", values["auroc"], sync_dist=True)
         self.computed[stage] = values
         self._metrics_of(stage).reset()
         self._loss_of(stage).reset()
@@ -238,14 +287,17 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser, and the schedule stepped after each update."""
-        optimizer = build_optimizer(self.network, **self.optimizer)
+        optimizer = build_optimizer(self.network, self.optimizer)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimizer, self.schedule, self.warmup, steps)
+        schedule = build_schedule(optimizer, self.schedule, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Fix the class weights, which may depend on the training part."""
-        self.objective.settle(lambda: self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
+        if self.loss.class_weights == "balanced":
+            self.loss.set_class_weights(self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
+        else:
+            self.loss.set_class_weights(self.loss.class_weights, self.device)
 
     def setup(self, stage: str) -> None:
         """Prepare memory and, where asked and possible, compiled code.
@@ -253,37 +305,57 @@ class ClassificationTask(LightningModule):
         Raises:
             InputError: Batch norm is to be synchronised on the CPU, which torch cannot do.
         """
-        if stage == "fit" and self._earlier is not None:
-            self.trainer.datamodule.load_state_dict(self._earlier)  # type: ignore[attr-defined]
+        if stage == "fit" and self._weights_state is not None:
+            self.trainer.datamodule.load_state_dict(self._weights_state)  # type: ignore[attr-defined]
         device = self.trainer.strategy.root_device
         on_cpu = device.type == "cpu"
-        # Lightning has no public word for it, and DDP would refuse with a traceback right after this hook.
+        # Lightning has no public name for it, and DDP would refuse with a traceback right after this hook.
         if on_cpu and stage == "fit" and getattr(self.trainer.strategy, "_layer_sync", None) is not None:
             raise InputError(
                 "trainer.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on the CPU"
             )
         if on_cpu:
             keep_freed_memory()
-        if self.compile_network:
-            compile_network(self.network, device, None if self.compile_network is True else self.compile_network)
+        if mode := self.hparams["compile"]:
+            compile_network(self.network, device, None if mode is True else mode)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the network is, so that a checkpoint of another one is told apart."""
         checkpoint["cancernet"] = {"version": __version__, **self.description, "calibration": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network before any weight is read.
+        """Refuse a checkpoint of another network, and a resume under other optimiser settings.
 
         Raises:
             InputError: Names the first difference.
         """
-        theirs = described_network(checkpoint)
-        for name, ours in self.description.items():
-            if theirs[name] != ours:
-                other = "calibrate the checkpoint" if name == "test_time_symmetries" else "another checkpoint"
+        recorded = network_config(checkpoint)
+        for name, value in self.description.items():
+            if recorded[name] != value:
+                other = "calibrate the checkpoint" if name == "tta" else "another checkpoint"
                 raise InputError(
-                    f"the checkpoint's network has {name} {theirs[name]!r}, this one {ours!r}; "
-                    f"give --model.{name} {theirs[name]!r}, or {other}"
+                    f"the checkpoint's network has {name} {recorded[name]!r}, this one {value!r}; "
+                    f"give --model.{name} {recorded[name]!r}, or {other}"
+                )
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._refuse_other_optimizer(checkpoint)
+        # Recalibrated statistics are for use; training goes on with those that it left.
+        trained = checkpoint["cancernet"].get("trained_statistics", {})
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **trained}
+
+    def _refuse_other_optimizer(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse settings that the restored optimiser would override in silence."""
+        recorded = checkpoint.get("hyper_parameters", {}).get("optimizer", {})
+        if not recorded and checkpoint["optimizer_states"]:  # version 0.1.0 recorded the optimiser's state alone
+            group = checkpoint["optimizer_states"][0]["param_groups"][0]
+            recorded = {"lr": group.get("initial_lr", group["lr"])}
+        for name, value in recorded.items():
+            if getattr(self.optimizer, name) != value:
+                raise InputError(
+                    f"resuming: model.optimizer.{name} is {getattr(self.optimizer, name)} here and {value} in the "
+                    f"checkpoint; give --model.optimizer.{name} {value}, or start a new run from these weights with "
+                    "--model.weights instead of --ckpt_path"
                 )
 
 

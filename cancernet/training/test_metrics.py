@@ -15,12 +15,11 @@ from cancernet.evaluation.baselines import BaselineScores, score_baselines
 from cancernet.training.checkpoints import data_state, recorded_calibration
 from cancernet.training.metrics import CURVES
 from cancernet.training.provenance import describe_data_flow, describe_environment, prove_disjoint
-from cancernet.training.task import ClassificationTask
 
 
 def collect_metrics(
     trainer: Trainer,
-    task: ClassificationTask,
+    task: Any,
     data: IDCDataModule,
     table: pd.DataFrame,
     checkpoint: tuple[str, dict[str, Any]],
@@ -59,7 +58,7 @@ def collect_metrics(
         "cases": int(members["case"].nunique()),
         "part": "test",
         **describe_origin(data, name),
-        "network": task.description["network"],
+        "network": task.hparams["network"],
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),
         "exposure_known": data.earlier is None or data.earlier.known,
@@ -80,7 +79,7 @@ def describe_origin(data: IDCDataModule, checkpoint: str) -> dict[str, Any]:
     }
 
 
-def _headline(task: ClassificationTask) -> dict[str, Any]:
+def _headline(task: Any) -> dict[str, Any]:
     values = task.computed["test"]
     matrix = values["confusion_matrix"].tolist()
     # torchmetrics has a number for everything; what is 0/0 is said to be undefined.

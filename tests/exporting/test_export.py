@@ -19,7 +19,7 @@ from cancernet.exporting.export import expect, export, take_patches
 from cancernet.exporting.metadata import move_threshold
 from cancernet.exporting.writers import WRITERS
 from cancernet.model.keras_files.weights import read_weights
-from cancernet.training.checkpoints import recorded_network
+from cancernet.training.checkpoints import trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 TEMPERATURE, THRESHOLD = 1.7, 0.3
@@ -73,7 +73,7 @@ def agreeing(monkeypatch):
 
 def probabilities(checkpoint, patches, temperature=TEMPERATURE):
     content = torch.load(checkpoint, weights_only=True)
-    task = ClassificationTask(**recorded_network(content))
+    task = ClassificationTask(**trusted_network_config(content))
     task.load_state_dict(content["state_dict"])
     return expect(task.eval(), patches, temperature)
 

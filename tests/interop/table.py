@@ -12,7 +12,7 @@ from cancernet.exporting.checking import BACKENDS, Agreement, ask
 from cancernet.exporting.export import expect, take_patches
 from cancernet.exporting.metadata import describe
 from cancernet.exporting.writers import WRITERS, Subject, build_plain
-from cancernet.training.checkpoints import read_checkpoint, recorded_network
+from cancernet.training.checkpoints import read_checkpoint, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--cache", help="folder for packed stores")
     given = parser.parse_args()
     content = read_checkpoint(given.checkpoint)
-    task = ClassificationTask(**recorded_network(content))
+    task = ClassificationTask(**trusted_network_config(content))
     task.load_state_dict(content["state_dict"])
     task.eval()
     patches = take_patches(given.data, given.patches, task.image_size, given.cache)

@@ -128,10 +128,10 @@ def test_statistics_can_be_measured_later_but_on_the_run_s_own_data_only(checkpo
 
 def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_folder, archive, cache, tmp_path, capsys):
     own = [f"--data.root={archive}", f"--data.cache={cache}"]
-    assert main(["test", f"--ckpt_path={checkpoint}", "--model.test_time_symmetries=true", *own, *QUIET]) == 2
+    assert main(["test", f"--ckpt_path={checkpoint}", "--model.tta=true", *own, *QUIET]) == 2
     assert "calibrate the checkpoint" in error_line(capsys)
     before = recorded_calibration(read_checkpoint(checkpoint))
-    assert main(["calibrate", str(checkpoint), "--test_time_symmetries=true", f"--cache={cache}"]) == 0
+    assert main(["calibrate", str(checkpoint), "--tta=true", f"--cache={cache}"]) == 0
     assert recorded_calibration(read_checkpoint(checkpoint)) != before
     assert main(["predict", f"--ckpt_path={checkpoint}", *own, *QUIET]) == 0
     (averaged,) = (pd.read_parquet(path) for path in tmp_path.glob("predict-*/predictions.parquet"))
@@ -146,7 +146,7 @@ def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_fo
     np.testing.assert_allclose(averaged["logit"][:8], torch.stack(logits).mean(dim=0), atol=1e-4)
     # The export's network runs once: it is not what was calibrated.
     assert main(["export", str(checkpoint), "--format=torch", f"--output={tmp_path / 'model.pt2'}"]) == 2
-    assert "--test_time_symmetries false" in error_line(capsys)
+    assert "--tta false" in error_line(capsys)
 
 
 def test_the_pass_goes_through_the_averaged_weights_of_the_checkpoint(run_folder):

@@ -16,6 +16,7 @@ from cancernet.model.fused.dropout import Dropout
 from cancernet.model.fused.network import build_network
 from cancernet.model.fused.pooling import _HalvingMaximum
 from cancernet.training.acceleration import compile_network, keep_freed_memory
+from cancernet.training.optimization import OptimizerSettings
 from cancernet.training.task import ClassificationTask
 from tests.training.quiet import quiet_trainer
 
@@ -109,7 +110,7 @@ def test_resident_store_trains_as_the_streamed_one(store, augmentation):
     runs = []
     for resident in ("never", "always"):
         seed_everything(0)
-        task, witness = ClassificationTask(optimizer="adagrad", learning_rate=0.01), Witness()
+        task, witness = ClassificationTask(optimizer=OptimizerSettings("adagrad", lr=0.01)), Witness()
         data = IDCDataModule(str(store.path), batch_size=48, augmentation=augmentation, device_resident=resident)
         trainer = quiet_trainer(max_epochs=1, callbacks=[witness])
         trainer.fit(task, datamodule=data)

@@ -19,6 +19,7 @@ from torch import nn
 
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.network import CancerNet
+from cancernet.training.optimization import OptimizerSettings
 from cancernet.training.task import ClassificationTask
 from tests.training.quiet import quiet_trainer
 
@@ -69,10 +70,7 @@ class KerasLosses(keras.callbacks.Callback):
 def train_ours(image, label, state):
     task = ClassificationTask(
         image_size=SIZE,
-        optimizer="adagrad",
-        learning_rate=RATE,
-        learning_rate_decay=DECAY,
-        initial_accumulator=ACCUMULATOR,
+        optimizer=OptimizerSettings("adagrad", lr=RATE, lr_decay=DECAY, initial_accumulator_value=ACCUMULATOR),
         class_weights=CLASS_WEIGHTS,
     )
     task.network.load_state_dict(state)

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cancernet.errors import InputError
-from cancernet.training.optimization import build_optimizer, build_schedule
+from cancernet.training.optimization import OptimizerSettings, ScheduleSettings, build_optimizer, build_schedule
 from cancernet.training.task import ClassificationTask
 
 
@@ -50,8 +51,8 @@ def test_adagrad_follows_the_rule_of_2019():
     gradients = random.normal(size=(200, 3, 5)).astype(np.float32)
     layer = torch.nn.Linear(5, 3, bias=False)
     start = layer.weight.detach().numpy().copy()
-    optimizer = build_optimizer(layer, "adagrad", 0.01, 0.0, 0.9, 2.5e-4, 0.0)
-    schedule = build_schedule(optimizer, "constant", 0.0, 200)
+    optimizer = build_optimizer(layer, OptimizerSettings("adagrad", lr=0.01, lr_decay=2.5e-4))
+    schedule = build_schedule(optimizer, ScheduleSettings(), 200)
     for gradient in gradients:
         layer.weight.grad = torch.from_numpy(gradient)
         optimizer.step()
@@ -62,14 +63,14 @@ def test_adagrad_follows_the_rule_of_2019():
 
 def test_decay_never_becomes_weight_decay():
     layer = torch.nn.Linear(5, 3)
-    optimizer = build_optimizer(layer, "adagrad", 0.01, 0.5, 0.9, 2.5e-4, 0.1)
+    optimizer = build_optimizer(layer, OptimizerSettings("adagrad", 0.01, 0.5, 0.9, 2.5e-4, 0.1))
     assert optimizer.defaults["weight_decay"] == 0
     assert optimizer.defaults["lr_decay"] == 2.5e-4
     assert optimizer.defaults["initial_accumulator_value"] == 0.1
 
 
 def test_weight_decay_spares_biases_and_batch_norm(task):
-    optimizer = build_optimizer(task.network, "adamw", 1e-3, 0.05, 0.9, 0.0, 0.0)
+    optimizer = build_optimizer(task.network, OptimizerSettings(weight_decay=0.05))
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0)
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
@@ -78,7 +79,7 @@ def test_weight_decay_spares_biases_and_batch_norm(task):
 
 def test_schedule_rises_and_falls_to_zero():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = build_schedule(optimizer, "cosine", 0.25, 100)
+    schedule = build_schedule(optimizer, ScheduleSettings("cosine", warmup=0.25), 100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -91,25 +92,37 @@ def test_schedule_rises_and_falls_to_zero():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"), [({"learning_rate": 0.0}, "learning_rate"), ({"warmup": 1.0}, "warmup")]
+    ("build", "words"),
+    [
+        (lambda: OptimizerSettings(lr=0.0), r"model.optimizer.lr: .* got 0.0"),
+        (lambda: OptimizerSettings(lr=math.nan), r"model.optimizer.lr: .* got nan"),
+        (lambda: ScheduleSettings(warmup=1.0), r"model.schedule.warmup: .* got 1.0"),
+    ],
 )
-def test_bad_settings_are_named(settings, words):
-    task = ClassificationTask(**settings)
+def test_bad_settings_are_named(build, words):
     with pytest.raises(InputError, match=words):
-        optimizer = build_optimizer(task.network, **task.optimizer)
-        build_schedule(optimizer, task.schedule, task.warmup, 10)
+        build()
+
+
+@pytest.mark.parametrize(("class_weights", "expected"), [((1.0, 3.0), 3.0), ("none", 1.0), ("balanced", 2.0)])
+def test_class_weights_are_fixed_when_a_fit_starts(class_weights, expected):
+    task = ClassificationTask(class_weights=class_weights)
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(balanced_weights=(1.0, 2.0)))  # type: ignore[assignment]
+    task.on_fit_start()
+    logit, label = torch.tensor([0.3]), torch.tensor([1])
+    torch.testing.assert_close(task.loss(logit, label), expected * F.softplus(-logit[0]))
 
 
 def test_the_averaged_logit_does_not_depend_on_how_the_patch_lies():
     # In double precision: the logits of a fresh network are as small as the rounding of single precision.
-    task = ClassificationTask(test_time_symmetries=True).eval().double()
+    task = ClassificationTask(tta=True).eval().double()
     image = torch.rand(3, 3, 50, 50, dtype=torch.float64)
     with torch.inference_mode():
         logit = task.predict_logit(image)
         turned = image.transpose(2, 3).flip(2)
         torch.testing.assert_close(task.predict_logit(turned), logit, atol=0, rtol=1e-6)
         assert not torch.allclose(task(turned), task(image), atol=0, rtol=1e-2)
-        task.test_time_symmetries = False
+        task.tta = False
         assert torch.equal(task.predict_logit(image), task(image))
 
 
@@ -133,7 +146,7 @@ def test_a_training_step_sees_mixed_patches_and_returns_the_loss_of_mixed_labels
     monkeypatch.setattr(task, "forward", forward)
     # Every tenth batch is shown on the progress bar, which needs a running trainer; this one is not.
     loss = task.training_step({"image": image, "label": label, "seed": 7}, batch_idx=1)
-    mixed, share = task.objective.mix({"image": image, "seed": 7})
+    mixed, share = task.loss.mix({"image": image, "seed": 7})
     torch.testing.assert_close(seen[0], mixed)
     target = share * label + (1 - share) * label.flip(0)
     torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(mixed.mean(dim=(1, 2, 3)) - 0.4, target))

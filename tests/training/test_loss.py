@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cancernet.training.loss import Objective, cross_entropy
+from cancernet.training.loss import TrainingLoss, cross_entropy
 
 
 def draw_scores(count: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -19,14 +19,14 @@ def draw_scores(count: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 def test_loss_of_two_units_is_the_cross_entropy_of_their_softmax():
     logits, logit, label = draw_scores()
     torch.testing.assert_close(cross_entropy(logit, label), F.cross_entropy(logits, label))
-    torch.testing.assert_close(Objective("none", 0.0, 0.0)(logit, label), F.cross_entropy(logits, label))
+    torch.testing.assert_close(TrainingLoss("none", 0.0, 0.0)(logit, label), F.cross_entropy(logits, label))
 
 
 def test_weighted_loss_is_keras_own():
     logits, logit, label = draw_scores()
     weights = (1.0, 2.52)
-    balanced = Objective("balanced", 0.0, 0.0)
-    balanced.settle(lambda: weights, logit.device)
+    balanced = TrainingLoss("balanced", 0.0, 0.0)
+    balanced.set_class_weights(weights, logit.device)
     ours = balanced(logit, label)
     probability = torch.softmax(logits, dim=1)
     target = F.one_hot(label, 2).float()
@@ -40,34 +40,34 @@ def test_weighted_loss_is_keras_own():
 def test_given_weights_win_over_the_balanced_ones_and_none_are_ones():
     _, logit, label = draw_scores()
     for given, expected in (((1.0, 3.0), (1.0, 3.0)), ("none", (1.0, 1.0)), ("balanced", (1.0, 2.0))):
-        objective = Objective(given, 0.0, 0.0)
-        objective.settle(lambda: (1.0, 2.0), logit.device)
+        loss = TrainingLoss(given, 0.0, 0.0)
+        loss.set_class_weights((1.0, 2.0) if given == "balanced" else given, logit.device)
         each = F.binary_cross_entropy_with_logits(logit, label.float(), reduction="none")
-        torch.testing.assert_close(objective(logit, label), (torch.tensor(expected)[label] * each).mean())
+        torch.testing.assert_close(loss(logit, label), (torch.tensor(expected)[label] * each).mean())
 
 
 def test_smoothed_loss_is_torch_own():
     logits, logit, label = draw_scores()
-    ours = Objective("none", 0.1, 0.0)(logit, label)
+    ours = TrainingLoss("none", 0.1, 0.0)(logit, label)
     torch.testing.assert_close(ours, F.cross_entropy(logits, label, label_smoothing=0.1))
 
 
 def test_mixed_loss_is_that_of_mixed_labels():
     """The cross-entropy is linear in the label: two losses in shares are one loss of the mixed label."""
     image, label = torch.rand(6, 3, 10, 10), torch.tensor([0, 1, 1, 0, 1, 0])
-    objective = Objective("none", 0.0, 0.2)
-    mixed, share = objective.mix({"image": image, "seed": 7})
+    loss = TrainingLoss("none", 0.0, 0.2)
+    mixed, share = loss.mix({"image": image, "seed": 7})
     drawn = np.random.default_rng(7).beta(0.2, 0.2)
     assert share == max(drawn, 1 - drawn)
     assert 0.5 < share < 1
     torch.testing.assert_close(mixed, share * image + (1 - share) * image.flip(0))
     logit = mixed.mean(dim=(1, 2, 3)) - 0.4
     target = share * label + (1 - share) * label.flip(0)
-    torch.testing.assert_close(objective(logit, label, share), F.binary_cross_entropy_with_logits(logit, target))
+    torch.testing.assert_close(loss(logit, label, share), F.binary_cross_entropy_with_logits(logit, target))
 
 
 def test_nothing_is_mixed_where_nothing_is_asked_for():
     image = torch.rand(2, 3, 10, 10)
-    mixed, share = Objective("none", 0.0, 0.0).mix({"image": image})
+    mixed, share = TrainingLoss("none", 0.0, 0.0).mix({"image": image})
     assert mixed is image
     assert share == 1

@@ -11,14 +11,14 @@ from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork, build_network
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
-from cancernet.training.checkpoints import data_state, described_network, read_checkpoint, replace_checkpoint
+from cancernet.training.checkpoints import data_state, network_config, read_checkpoint, replace_checkpoint
 
 NETWORK_PREFIX = "network."
 """Before the network's names in the task's `state_dict`."""
 
 
 def convert(file: Path, checkpoint: Path, image_size: int | None = None, flatten: FlattenOrder | None = None) -> None:
-    """Make a checkpoint of ours from a CancerNet that Keras or tf.keras saved.
+    """Write a checkpoint from a CancerNet that Keras or tf.keras saved.
 
     It fits, tests and predicts like one that `fit` wrote. Which cases trained it is not known, and every test says so.
     The network is taken to see pixels scaled to [0, 1], and IDC to be the second of two classes, as in the tutorial.
@@ -62,6 +62,7 @@ def make_checkpoint(weights: NetworkWeights) -> dict[str, Any]:
             "network": "cancernet",
             "classes": weights.classes,
             "image_size": weights.image_size,
+            "tta": False,
             "calibration": None,
             "converted_from": weights.source,
         },
@@ -75,7 +76,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
     Args:
         network: To be filled.
         file: Its path.
-        description: As `runs.described_network` gives it. Sizes that share their weights may differ.
+        description: As `runs.network_config` gives it. Sizes that share their weights may differ.
 
     Returns:
         State of a data module that has seen what trained these weights.
@@ -89,7 +90,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
         load_weights(network, read_weights(file))
         return _nothing_known()
     content = read_checkpoint(file)
-    theirs = described_network(content)
+    theirs = network_config(content)
     different = [name for name in ("network", "network_arguments", "classes") if theirs[name] != description[name]]
     if different:
         name = different[0]

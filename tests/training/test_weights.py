@@ -11,8 +11,8 @@ from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
 from cancernet.model.network import CancerNet
 from cancernet.training.checkpoints import data_state, read_checkpoint
-from cancernet.training.conversion import start_from
 from cancernet.training.task import ClassificationTask
+from cancernet.training.weights import start_from
 
 pytestmark = pytest.mark.filterwarnings("ignore:This model's weights came from elsewhere")
 
@@ -102,7 +102,7 @@ def test_fine_tuning_from_our_own_checkpoint_remembers_its_cases(converted, tmp_
     content["IDCDataModule"]["exposure"]["cases"]["train"] = ["7001"]
     torch.save(content, tmp_path / "ours.ckpt")
     task = ClassificationTask(weights=str(tmp_path / "ours.ckpt"))
-    assert Exposure.from_state(task._earlier["exposure"]).cases["train"] == ["7001"]
+    assert Exposure.from_state(task._weights_state["exposure"]).cases["train"] == ["7001"]
 
 
 @pytest.mark.parametrize(("settings", "words"), [({"classes": 1}, "classes 1"), ({"image_size": 64}, "image_size 48")])

@@ -1,0 +1,96 @@
+"""The checkpoints of a run: the best epoch and the last, always in the run's own folder."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+
+from cancernet.training.checkpoints import run_folder
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """A `ModelCheckpoint` that keeps its files in its own run's folder after a resume too.
+
+    The state that Lightning restores names files of the run that is resumed. They are copied here, scores included, so
+    that the best stays the best of the whole run and no other run's file is ever written.
+    """
+
+    _restored: dict[str, Any] | None = None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the folder of this run is known."""
+        self._restored = state_dict
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the restored files into this run's folder."""
+        state, self._restored = self._restored, None
+        if state is None or self.monitor is None:
+            return
+        found = {self._adopt(path, trainer): score for path, score in state["best_k_models"].items()}
+        found = {path: score for path, score in found.items() if path is not None}
+        if not found:
+            return
+        self.best_k_models = found
+        ranked = sorted(found, key=lambda path: float(found[path]), reverse=self.mode == "max")
+        self.best_model_path, self.kth_best_model_path = ranked[0], ranked[-1]
+        self.best_model_score, self.kth_value = found[ranked[0]], found[ranked[-1]]
+        self.current_score = state.get("current_score")
+
+    def _adopt(self, name: str, trainer: Trainer) -> str | None:
+        """Copy a file of the resumed run, found where it was or next to the checkpoint that is resumed."""
+        resumed = Path(str(trainer.ckpt_path))
+        places = [Path(name), run_folder(resumed) / "checkpoints" / Path(name).name, resumed.with_name(Path(name).name)]
+        source = next((place for place in places if place.is_file()), None)
+        if source is None or self.dirpath is None:
+            return None
+        copy = Path(self.dirpath) / source.name
+        if trainer.is_global_zero and not (copy.exists() and copy.samefile(source)):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+        return str(copy)
+
+
+def best_checkpoint() -> RunCheckpoint:
+    """Return the callback that keeps the epoch of the highest AUROC on the validation part."""
+    return RunCheckpoint(
+        filename="best", monitor="val/auroc", mode="max", enable_version_counter=False, auto_insert_metric_name=False
+    )
+
+
+def last_checkpoint() -> RunCheckpoint:
+    """Return the callback that keeps the last epoch.
+
+    `save_last` of the callback that watches a metric keeps the last *best* epoch instead; and a validation need not
+    follow each epoch.
+    """
+    return RunCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+
+
+def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
+    """Return the checkpoint callbacks of a fit: those the user configured, and best and last where not among them."""
+    given = [callback for callback in trainer.checkpoint_callbacks if not _is_default(callback)]
+    if not trainer.checkpoint_callbacks:
+        return []  # enable_checkpointing=False
+    if not any(getattr(callback, "monitor", None) for callback in given):
+        given.append(best_checkpoint())
+    if not any(getattr(callback, "filename", None) == "last" for callback in given):
+        given.append(last_checkpoint())
+    return given
+
+
+def saved_checkpoints(trainer: Trainer) -> list[Path]:
+    """Return the best and the last checkpoint of a fit, each once."""
+    names = [
+        name
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint)
+        for name in (callback.best_model_path, callback.last_model_path)
+    ]
+    return sorted({Path(name).resolve() for name in names if name and Path(name).is_file()})
+
+
+def _is_default(callback: Checkpoint) -> bool:
+    """Tell the callback that Lightning adds where none is given."""
+    return type(callback) is ModelCheckpoint and callback.filename is None and callback.monitor is None

@@ -1,0 +1,98 @@
+"""The files of a test or a prediction."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from cancernet.data.datamodule import IDCDataModule
+from cancernet.evaluation.report import write_report
+from cancernet.evaluation.results import (
+    choose_pictures,
+    predictions_table,
+    write_confusion_matrix,
+    write_metrics,
+    write_origin,
+    write_pictures,
+    write_predictions,
+)
+from cancernet.training.checkpoints import data_state, output_folder, read_checkpoint, recorded_calibration
+from cancernet.training.test_metrics import collect_metrics, describe_origin
+
+
+class ResultFiles(Callback):
+    """Write the results of `test` and `predict` into the folder of the run that the checkpoint belongs to.
+
+    Attributes:
+        folder: Where the results are; None before, and where nothing was written.
+        metrics: The test metrics.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.metrics: dict[str, Any] | None = None
+        self._started = time.monotonic()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the test begins."""
+        self._started = time.monotonic()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write predictions, pictures, metrics, confusion matrix, report and model card."""
+        if not self._applies(trainer):
+            return
+        data, content = trainer.datamodule, read_checkpoint(trainer.ckpt_path)  # type: ignore[attr-defined, arg-type]
+        calibration = recorded_calibration(content)
+        threshold = 0.5 if calibration is None else calibration["threshold"]
+        table = self._tabulate(trainer, pl_module, content)
+        checkpoint = (Path(str(trainer.ckpt_path)).name, content)
+        self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)  # type: ignore[arg-type]
+        rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
+        # Nothing is written before all is computed: an error leaves the files of the last test in place.
+        folder = self._make_folder(trainer, content, "test")
+        write_predictions(folder, table)
+        write_pictures(folder, choose_pictures(table, data.store.gather, rows, threshold))
+        write_metrics(folder, self.metrics)
+        write_confusion_matrix(folder, self.metrics)
+        write_report(folder)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the predictions, and what they come from."""
+        if not self._applies(trainer):
+            return
+        content = read_checkpoint(trainer.ckpt_path)  # type: ignore[arg-type]
+        calibration = recorded_calibration(content) or {}
+        table = self._tabulate(trainer, pl_module, content)
+        folder = self._make_folder(trainer, content, "predict")
+        write_predictions(folder, table)
+        chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
+        origin = describe_origin(trainer.datamodule, Path(str(trainer.ckpt_path)).name)  # type: ignore[attr-defined]
+        write_origin(folder, origin | chosen)
+
+    def _applies(self, trainer: Trainer) -> bool:
+        """Tell whether there is something to write; a dry run writes nothing."""
+        if not trainer.is_global_zero or not isinstance(trainer.datamodule, IDCDataModule):  # type: ignore[attr-defined]
+            return False
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return False
+        if trainer.ckpt_path is None:
+            rank_zero_warn("No result files are written for weights in memory: give ckpt_path, such as 'last'.")
+            return False
+        return True
+
+    def _make_folder(self, trainer: Trainer, content: dict[str, Any], verb: str) -> Path:
+        trained_on = data_state(content).get("description", {})
+        self.folder = output_folder(str(trainer.ckpt_path), trained_on, trainer.datamodule.description, verb)  # type: ignore[attr-defined]
+        return self.folder
+
+    @staticmethod
+    def _tabulate(trainer: Trainer, task: Any, content: dict[str, Any]) -> pd.DataFrame:
+        data: IDCDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        rows, logit = task.predictions
+        calibration = recorded_calibration(content)
+        temperature = None if calibration is None else calibration["temperature"]
+        return predictions_table(data.store.index, data.split.part, rows, logit, temperature)
