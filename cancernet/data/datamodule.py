@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.assignment import PARTS
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches
@@ -89,6 +90,22 @@ class IDCDataModule(LightningDataModule):
         self._stage: str
         self._resident: Tensor | None = None
         self._stains: Tensor | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **changes: Any) -> Self:  # type: ignore[override]
+        """Build the data module that a checkpoint was trained with; nothing in the file is executed.
+
+        Args:
+            checkpoint_path: The file.
+            **changes: Arguments that differ from the recorded ones, such as where the data lies now.
+
+        Raises:
+            InputError: No such checkpoint, or one without a record of its data.
+        """
+        state = read_checkpoint(checkpoint_path).get(cls.__name__)
+        if not state:
+            raise InputError(f"{checkpoint_path}: holds no record of its data; give the arguments yourself")
+        return cls(**{**state["arguments"], **changes})
 
     @property
     def arguments(self) -> dict[str, Any]:

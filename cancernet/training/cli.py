@@ -2,11 +2,11 @@
 
 import logging
 import re
+import sys
 import warnings
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cancernet.data.datamodule import IDCDataModule
@@ -73,7 +73,7 @@ class CancerNetCLI(LightningCLI):
         self.config = parser.parse_args(args)
         for name, value in recorded.items():
             if (now := self.config[command].get(name)) != value:
-                rank_zero_info(f"{name} is {now} as given; the checkpoint was trained with {value}")
+                print(f"{name} is {now} as given; the checkpoint was trained with {value}", file=sys.stderr, flush=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is: Lightning would let the checkpoint win over the command line."""
