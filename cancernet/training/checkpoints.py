@@ -79,6 +79,41 @@ def recorded_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another network before any weight is read.
+
+    Raises:
+        InputError: Names the first difference.
+    """
+    recorded = network_config(checkpoint)
+    for name, value in wanted.items():
+        if recorded[name] != value:
+            other = "calibrate the checkpoint" if name == "tta" else "another checkpoint"
+            raise InputError(
+                f"the checkpoint's network has {name} {recorded[name]!r}, this one {value!r}; "
+                f"give --model.{name} {recorded[name]!r}, or {other}"
+            )
+
+
+def require_same_optimizer(checkpoint: dict[str, Any], wanted: OptimizerSettings) -> None:
+    """Refuse settings that the restored optimiser would override in silence.
+
+    Raises:
+        InputError: Names the first difference.
+    """
+    recorded = checkpoint.get("hyper_parameters", {}).get("optimizer", {})
+    if not recorded and checkpoint["optimizer_states"]:  # version 0.1.0 recorded the optimiser's state alone
+        group = checkpoint["optimizer_states"][0]["param_groups"][0]
+        recorded = {"lr": group.get("initial_lr", group["lr"])}
+    for name, value in recorded.items():
+        if getattr(wanted, name) != value:
+            raise InputError(
+                f"resuming: model.optimizer.{name} is {getattr(wanted, name)} here and {value} in the checkpoint; give "
+                f"--model.optimizer.{name} {value}, or start a new run from these weights with --model.weights instead "
+                "of --ckpt_path"
+            )
+
+
 def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """Return threshold, temperature and operating points of a checkpoint; None where it was not calibrated."""
     return checkpoint["cancernet"].get("calibration")

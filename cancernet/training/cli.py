@@ -38,6 +38,9 @@ class OneLineParser(LightningArgumentParser):
         line = " ".join(str(message).split())
         old = next((name for name in RENAMED if re.search(rf"\bmodel\.{name}\b", line)), None)
         hint = "" if old is None else f"; model.{old} is now model.{RENAMED[old]}"
+        for group in ("optimizer", "schedule"):
+            if f'"model.{group}": Unable to load config' in line:
+                hint = f"; model.{group} is now a group: model.{group}.name, and its settings next to it"
         raise InputError(line + hint)
 
 

@@ -1,8 +1,11 @@
 """The torchmetrics collection that each stage keeps; the positive class is IDC."""
 
+from typing import Any
+
 import numpy as np
-from torch import Tensor
-from torchmetrics import MetricCollection
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
@@ -44,8 +47,8 @@ def build_metrics(threshold: float = 0.5) -> MetricCollection:
     """
     # torchmetrics calls positive what lies above its threshold; the step below ours makes that "at or above".
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
-    # Labels and probabilities are ours, so looking through them for bad values (and waiting for the GPU to do it) is
-    # wasted; the exact curves need no number of bins.
+    # Labels and probabilities are known to be valid: checking them would only wait for the GPU. Exact curves need no
+    # number of bins.
     scores = {
         "accuracy": BinaryAccuracy(threshold=below, validate_args=False),
         "balanced_accuracy": BinaryBalancedAccuracy(threshold=below, validate_args=False),
@@ -66,3 +69,39 @@ def build_metrics(threshold: float = 0.5) -> MetricCollection:
         "confusion_matrix": BinaryConfusionMatrix(threshold=below, validate_args=False),
     }
     return MetricCollection({**ranks, **scores, **matrices}, compute_groups=[list(ranks), list(scores), list(matrices)])
+
+
+class StageMetrics(nn.Module):
+    """The metrics of one stage, and its mean loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collection = build_metrics()
+        self.loss = MeanMetric()
+
+    def update(self, logit: Tensor, label: Tensor, loss: Tensor) -> None:
+        """Take in a batch: logits of IDC (B,), labels (B,) int64, and the batch's mean loss."""
+        self.collection.update(probability_of(logit.detach()), label)
+        self.loss.update(loss.detach(), len(label))
+
+    def compute(self) -> dict[str, Any]:
+        """Return the members of `build_metrics`, and `loss`."""
+        return {**self.collection.compute(), "loss": self.loss.compute()}
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.collection.reset()
+        self.loss.reset()
+
+
+def probability_of(logit: Tensor) -> Tensor:
+    """Return the probability of IDC in single precision, rounded once: exactly what the files of predictions hold.
+
+    The sigmoid in single precision ties logits that the files keep apart, which moves the AUROC of a model whose
+    probabilities lie close together. Apple's GPUs know no double precision; there it stays at that.
+
+    Example:
+        >>> probability_of(torch.tensor([0.0, 2.0]))
+        tensor([0.5000, 0.8808])
+    """
+    return torch.sigmoid(logit) if logit.device.type == "mps" else torch.sigmoid(logit.double()).float()

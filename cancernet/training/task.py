@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
 
 from cancernet import __version__
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.augment import symmetries
 from cancernet.errors import InputError
 from cancernet.model.registry import NetworkArguments, create_network
@@ -27,13 +27,13 @@ from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import Calibration, RunRecord
 from cancernet.training.checkpoints import (
     AtomicCheckpointIO,
-    network_config,
-    read_checkpoint,
     recorded_settings,
+    require_same_network,
+    require_same_optimizer,
     trusted_network_config,
 )
 from cancernet.training.loss import ClassWeights, TrainingLoss, cross_entropy
-from cancernet.training.metrics import CURVES, build_metrics
+from cancernet.training.metrics import CURVES, StageMetrics
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings, build_optimizer, build_schedule
 from cancernet.training.weights import start_from
 
@@ -94,25 +94,11 @@ class ClassificationTask(LightningModule):
     ) -> None:
         super().__init__()
         # Plain values only: a checkpoint holds them and hides no code in them.
-        self.save_hyperparameters(
-            {
-                "network": network,
-                "network_arguments": dict(network_arguments or {}),
-                "classes": classes,
-                "image_size": image_size,
-                "batch_norm_momentum": batch_norm_momentum,
-                "measure_batch_norm": measure_batch_norm,
-                "optimizer": asdict(optimizer),
-                "schedule": asdict(schedule),
-                "class_weights": class_weights if isinstance(class_weights, str) else list(class_weights),
-                "label_smoothing": label_smoothing,
-                "mixup": mixup,
-                "dropout": dropout,
-                "tta": tta,
-                "compile": compile,
-                "weights": weights,
-            }
-        )
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings |= {"network_arguments": dict(network_arguments or {})}
+        settings |= {"optimizer": asdict(optimizer), "schedule": asdict(schedule)}
+        settings["class_weights"] = class_weights if isinstance(class_weights, str) else list(class_weights)
+        self.save_hyperparameters(settings)
         self.network = create_network(network, dict(network_arguments or {}), image_size, classes)
         # The data module has to know what the weights have seen before it lets anything evaluate them.
         self._weights_state = None if weights is None else start_from(self.network, weights, self.description)
@@ -122,10 +108,8 @@ class ClassificationTask(LightningModule):
                 layer.p *= dropout
         self.optimizer, self.schedule = optimizer, schedule
         self.loss = TrainingLoss(class_weights, label_smoothing, mixup)
-        self.tta = tta
-        # A ModuleDict cannot hold the key "train", which is the name of a method, hence the underscore.
-        self.metrics = nn.ModuleDict({stage: build_metrics() for stage in ("train_", "val_", "test_")})
-        self.losses = nn.ModuleDict({stage: MeanMetric() for stage in ("train_", "val_", "test_")})
+        self.image_size, self.tta = image_size, tta
+        self.train_metrics, self.val_metrics, self.test_metrics = StageMetrics(), StageMetrics(), StageMetrics()
         self.computed: dict[str, dict[str, Any]] = {}
         self.predictions: tuple[np.ndarray, np.ndarray]
         self._outputs: list[tuple[Tensor, Tensor]] = []
@@ -178,9 +162,8 @@ class ClassificationTask(LightningModule):
             (B,) float32 (float64 in double precision); with two units z1 - z0, so that the probability is its sigmoid
             either way.
         """
-        size: int = self.hparams["image_size"]
-        if image.shape[-1] != size:
-            image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+        if image.shape[-1] != self.image_size:
+            image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
         logits = self.network(image)
         if logits.dtype != torch.float64:
             logits = logits.float()
@@ -188,14 +171,7 @@ class ClassificationTask(LightningModule):
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
 
     def predict_logit(self, image: Tensor) -> Tensor:
-        """Return the logit of IDC as it is used: with test-time augmentation the average over the square's symmetries.
-
-        Args:
-            image: (B, 3, H, W) float in [0, 1].
-
-        Returns:
-            (B,) float32.
-        """
+        """Return the logit of IDC (B,) as it is used: with test-time augmentation the mean over eight symmetries."""
         if not self.tta:
             return self(image)
         return torch.stack([self(turned) for turned in symmetries(image)]).mean(dim=0)
@@ -205,7 +181,7 @@ class ClassificationTask(LightningModule):
         image, share = self.loss.mix(batch)
         logit = self(image)
         loss = self.loss(logit, batch["label"], share)
-        self._update("train", logit, batch["label"], loss)
+        self.train_metrics.update(logit, batch["label"], loss)
         if batch_idx % LOSS_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch["label"]))
         return loss
@@ -213,67 +189,54 @@ class ClassificationTask(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the validation metrics; while training, with the plain logit, which costs an eighth."""
         fitting = self.trainer.state.fn == TrainerFn.FITTING
-        self._evaluate("val", batch, (self if fitting else self.predict_logit)(batch["image"]))
+        self._evaluate(self.val_metrics, batch, (self if fitting else self.predict_logit)(batch["image"]))
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the test metrics and keep the logits with their rows; the second loader's count in no metric."""
         logit = self.predict_logit(batch["image"])
         if dataloader_idx == 0:
-            self._evaluate("test", batch, logit)
+            self._evaluate(self.test_metrics, batch, logit)
         self._outputs.append((batch["index"], logit))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the logits with their rows until the end."""
         self._outputs.append((batch["index"], self.predict_logit(batch["image"])))
 
-    def _evaluate(self, stage: str, batch: dict[str, Any], logit: Tensor) -> None:
+    def _evaluate(self, metrics: StageMetrics, batch: dict[str, Any], logit: Tensor) -> None:
         """Update the metrics of a stage, without the rows that only fill a batch."""
         label = batch["label"]
         if self.trainer.world_size > 1:
             present = batch["index"] >= 0
             logit, label = logit[present], label[present]
         if len(label):
-            self._update(stage, logit, label, cross_entropy(logit, label))
-
-    def _update(self, stage: str, logit: Tensor, label: Tensor, loss: Tensor) -> None:
-        self._metrics_of(stage).update(probability_of(logit.detach()), label)
-        self._loss_of(stage).update(loss.detach(), len(label))
-
-    def _metrics_of(self, stage: str) -> MetricCollection:
-        return cast(MetricCollection, self.metrics[f"{stage}_"])
-
-    def _loss_of(self, stage: str) -> MeanMetric:
-        return cast(MeanMetric, self.losses[f"{stage}_"])
+            metrics.update(logit, label, cross_entropy(logit, label))
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of the training part, as seen with dropout and augmentation."""
-        self._log_epoch("train")
+        self._log_epoch("train", self.train_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation part."""
-        self._log_epoch("val")
+        self._log_epoch("val", self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test part and join the predictions of all processes."""
-        self._log_epoch("test")
+        self._log_epoch("test", self.test_metrics)
         self._join_predictions()
 
     def on_predict_epoch_end(self) -> None:
         """Join the predictions of all processes."""
         self._join_predictions()
 
-    def _log_epoch(self, stage: str) -> None:
-        values = self._metrics_of(stage).compute()
-        values["loss"] = self._loss_of(stage).compute()
+    def _log_epoch(self, stage: str, metrics: StageMetrics) -> None:
+        self.computed[stage] = values = metrics.compute()
+        metrics.reset()
         scalars = {f"{stage}/{name}": value for name, value in values.items() if name not in CURVES}
         self.log_dict(scalars, sync_dist=True, prog_bar=False)
         if stage == "val":
             self.log("auroc", values["auroc"], prog_bar=True, logger=False, sync_dist=True)
             # What TensorBoard's HPARAMS tab shows of a run.
             self.log("hp_metric", values["auroc"], sync_dist=True)
-        self.computed[stage] = values
-        self._metrics_of(stage).reset()
-        self._loss_of(stage).reset()
 
     def _join_predictions(self) -> None:
         rows = torch.cat([index for index, _ in self._outputs])
@@ -329,40 +292,10 @@ class ClassificationTask(LightningModule):
         Raises:
             InputError: Names the first difference.
         """
-        recorded = network_config(checkpoint)
-        for name, value in self.description.items():
-            if recorded[name] != value:
-                other = "calibrate the checkpoint" if name == "tta" else "another checkpoint"
-                raise InputError(
-                    f"the checkpoint's network has {name} {recorded[name]!r}, this one {value!r}; "
-                    f"give --model.{name} {recorded[name]!r}, or {other}"
-                )
+        require_same_network(checkpoint, self.description)
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        self._refuse_other_optimizer(checkpoint)
+        require_same_optimizer(checkpoint, self.optimizer)
         # Recalibrated statistics are for use; training goes on with those that it left.
         trained = checkpoint["cancernet"].get("trained_statistics", {})
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **trained}
-
-    def _refuse_other_optimizer(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse settings that the restored optimiser would override in silence."""
-        recorded = checkpoint.get("hyper_parameters", {}).get("optimizer", {})
-        if not recorded and checkpoint["optimizer_states"]:  # version 0.1.0 recorded the optimiser's state alone
-            group = checkpoint["optimizer_states"][0]["param_groups"][0]
-            recorded = {"lr": group.get("initial_lr", group["lr"])}
-        for name, value in recorded.items():
-            if getattr(self.optimizer, name) != value:
-                raise InputError(
-                    f"resuming: model.optimizer.{name} is {getattr(self.optimizer, name)} here and {value} in the "
-                    f"checkpoint; give --model.optimizer.{name} {value}, or start a new run from these weights with "
-                    "--model.weights instead of --ckpt_path"
-                )
-
-
-def probability_of(logit: Tensor) -> Tensor:
-    """Return the probability of IDC in single precision, rounded once: exactly what the files of predictions hold.
-
-    The sigmoid in single precision ties logits that the files keep apart, which moves the AUROC of a model whose
-    probabilities lie close together. Apple's GPUs know no double precision; there it stays at that.
-    """
-    return torch.sigmoid(logit) if logit.device.type == "mps" else torch.sigmoid(logit.double()).float()

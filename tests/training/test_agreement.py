@@ -10,8 +10,7 @@ from cancernet.evaluation.analysis import Scores
 from cancernet.evaluation.bootstrap import bootstrap
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.metrics import confusion, headline
-from cancernet.training.metrics import CURVES, build_metrics
-from cancernet.training.task import probability_of
+from cancernet.training.metrics import CURVES, build_metrics, probability_of
 
 RATES = ("accuracy", "balanced_accuracy", "precision", "sensitivity", "specificity", "npv", "f1", "mcc")
 SHARED = ("auroc", "average_precision", *RATES)
