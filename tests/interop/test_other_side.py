@@ -11,13 +11,14 @@ import pytest
 import torch
 from keras.src.backend.common import dtypes
 
-from cancernet.exporting import export as exporting
-from cancernet.exporting.checking import BACKENDS, ask
-from cancernet.exporting.export import export
-from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.export import command
+from cancernet.export.check import BACKENDS, run_elsewhere
+from cancernet.export.command import export
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
-from tests.exporting.test_export import TEMPERATURE, probabilities, write_checkpoint
+from tests.export.test_export import TEMPERATURE, probabilities, write_checkpoint
+from tests.model.agreement import cancernet
 from tests.training import test_original as original
 
 PYTHON = os.environ.get("CANCERNET_INTEROP", "")
@@ -46,7 +47,7 @@ def test_every_file_that_tf_keras_and_keras_write(tmp_path):
         path = tmp_path / case["file"]
         told = np.load(path.with_suffix(".npz"))
         weights = read_weights(path, case["size"] if "weights" in path.name else None)
-        network = build_network(case["size"], case["size"], classes=case["classes"])
+        network = cancernet(case["size"], case["classes"])
         load_weights(network, weights)
         with torch.no_grad():
             logits = network.eval()(torch.from_numpy(told["image"]).permute(0, 3, 1, 2))
@@ -61,13 +62,13 @@ def test_every_file_that_tf_keras_and_keras_write(tmp_path):
 def test_exports_open_under_other_backends(tmp_path, monkeypatch, form, suffix, backend):
     checkpoint = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
     patches = np.random.default_rng(0).integers(0, 256, (16, 50, 50, 3), dtype=np.uint8)
-    monkeypatch.setattr(exporting, "_draw_tissue", lambda count: patches)
+    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
 
     def check(form, file, patches, expected):
-        return [ask(form, file, patches, expected, backend=backend, python=PYTHON)]
+        return [run_elsewhere(form, file, patches, expected, backend=backend, python=PYTHON)]
 
-    monkeypatch.setattr(exporting, "check", check)
-    monkeypatch.setattr(exporting, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(command, "check", check)
+    monkeypatch.setattr(command, "TOLERANCE", 1e-6)
     export(checkpoint, form, tmp_path / f"model{suffix}")
     assert probabilities(checkpoint, patches, TEMPERATURE).shape == (16,)
 

@@ -4,16 +4,14 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 import cancernet
-import cancernet.model.fused.network  # settles Keras on torch for this process
 from cancernet.cancernet import CancerNet
 from cancernet.errors import InputError
 from cancernet.model.backend import avoid_missing_tensorflow
-
-import keras  # isort: skip
 
 
 def run_python(code: str, **environment: str) -> str:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cancernet.errors import InputError
-from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
+from tests.model.agreement import cancernet
 
 
 def tutorial(size=48, classes=2, layers=None, **head):
@@ -74,7 +75,7 @@ def answers(model, weights):
     size, first = weights.image_size, keras.config.image_data_format() == "channels_first"
     image = np.random.default_rng(1).random((4, size, size, 3), dtype=np.float32)
     theirs = np.asarray(model.predict(image.transpose(0, 3, 1, 2) if first else image, verbose=0))
-    network = build_network(size, size, classes=weights.classes)
+    network = cancernet(size, weights.classes)
     load_weights(network, weights)
     with torch.no_grad():
         logits = network.eval()(torch.from_numpy(image).permute(0, 3, 1, 2))
@@ -289,7 +290,7 @@ def test_image_size_that_cannot_be(model, tmp_path):
 def test_other_units_are_refused_with_the_way_out(model, tmp_path):
     model.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match=r"--model\.classes 2"):
-        load_weights(build_network(classes=1), read_weights(tmp_path / "a.weights.h5"))
+        load_weights(cancernet(classes=1), read_weights(tmp_path / "a.weights.h5"))
 
 
 def test_nothing_but_hdf5_and_keras_zips(tmp_path):

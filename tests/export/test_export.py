@@ -12,12 +12,11 @@ from cancernet.cli import main
 from cancernet.data.stains import normalize_stains
 from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
-from cancernet.exporting import checking
-from cancernet.exporting import export as exporting
-from cancernet.exporting.checking import Agreement
-from cancernet.exporting.export import expect, export, take_patches
-from cancernet.exporting.metadata import move_threshold
-from cancernet.exporting.writers import WRITERS
+from cancernet.export import check, command
+from cancernet.export.check import Agreement
+from cancernet.export.command import expect, export, take_patches
+from cancernet.export.metadata import move_threshold
+from cancernet.export.writers import WRITERS
 from cancernet.model.keras_files.weights import read_weights
 from cancernet.training.checkpoints import recorded_network
 from cancernet.training.task import ClassificationTask
@@ -61,14 +60,14 @@ def patches():
 
 @pytest.fixture
 def drawn(monkeypatch, patches):
-    """Noise instead of drawn tissue, which takes a second."""
-    monkeypatch.setattr(exporting, "_draw_tissue", lambda count: patches)
+    """Noise instead of synthetic tissue, which takes a second."""
+    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
 
 
 @pytest.fixture
 def agreeing(monkeypatch):
-    """A check that finds no difference, for what is not about the check."""
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("nothing", 0.0)])
+    """A check that finds no difference, for tests of other things."""
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("nothing", 0.0)])
 
 
 def probabilities(checkpoint, patches, temperature=TEMPERATURE):
@@ -109,7 +108,7 @@ def test_each_format_agrees_in_its_own_runtime(checkpoint, tmp_path, form, drawn
     said = capfd.readouterr().out
     difference = float(said.split("largest difference ")[1].split()[0])
     assert difference < 1e-6
-    assert sorted(tmp_path.iterdir()) == [output], "nothing is left beside the file"
+    assert sorted(tmp_path.iterdir()) == [output], "nothing else is left"
     metadata = read_metadata(form, output)
     assert metadata["class_names"] == ["benign", "IDC"]
     assert metadata["metrics"] == {"auroc": 0.9}
@@ -127,7 +126,7 @@ MOBILENET = {"network": "keras.applications.MobileNetV2", "network_arguments": {
 @pytest.mark.filterwarnings("ignore:Runs through Keras")
 @pytest.mark.parametrize(
     ("form", "network"),
-    [("keras", MOBILENET), ("torch", OWN)],
+    [("keras", MOBILENET), ("torch", OWN), ("safetensors", OWN), ("safetensors", {"network": "compact"})],
 )
 def test_other_networks_agree_too(form, network, tmp_path, drawn, capfd):
     other = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", image_size=32, **network)
@@ -143,7 +142,6 @@ def test_other_networks_agree_too(form, network, tmp_path, drawn, capfd):
 @pytest.mark.parametrize(
     ("form", "network", "words"),
     [
-        ("safetensors", {"network": "compact"}, "safetensors is for CancerNet alone"),
         ("torch", {"network": "tests.model.networks.build_looking"}, "perhaps because of the layers looking"),
     ],
 )
@@ -155,17 +153,17 @@ def test_what_a_format_cannot_hold_is_said_in_one_line(form, network, words, tmp
     assert [path.name for path in other.parent.iterdir()] == ["best.ckpt"]
 
 
-def test_answers_are_those_of_a_process_without_the_package(checkpoint, patches, tmp_path, agreeing, drawn):
-    """The check's own script, asked by hand; floats in, one unit, 48 pixels."""
+def test_probabilities_are_those_of_a_process_without_the_package(checkpoint, patches, tmp_path, agreeing, drawn):
+    """The script of the check, called directly; float input, one unit, 48 pixels."""
     other = write_checkpoint(tmp_path / "run" / "checkpoints" / "one.ckpt", classes=1, image_size=48)
     output = tmp_path / "model.onnx"
     export(other, "onnx", output, input="float32")
     given = patches[:, :48, :48].copy()
     np.save(tmp_path / "patches.npy", given)
-    command = [sys.executable, "-I", str(checking.SCRIPT), "onnx", str(output), "patches.npy", "answers.npy"]
+    command = [sys.executable, "-I", str(check.SCRIPT), "onnx", str(output), "patches.npy", "probabilities.npy"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["runtime"].startswith("onnxruntime")
-    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), probabilities(other, given), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), probabilities(other, given), atol=1e-6)
 
 
 def test_exported_keras_model_comes_back_through_convert(checkpoint, patches, tmp_path, agreeing, drawn, capsys):
@@ -181,7 +179,7 @@ def test_exported_keras_model_comes_back_through_convert(checkpoint, patches, tm
 def test_a_file_that_differs_is_not_left_and_the_old_one_stays(checkpoint, tmp_path, drawn, monkeypatch, capsys):
     output = tmp_path / "model.safetensors"
     output.write_bytes(b"old")
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("other", 2e-4)])
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("other", 2e-4)])
     with pytest.raises(InputError, match="differs by 2.0e-04"):
         export(checkpoint, "safetensors", output)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
@@ -192,12 +190,12 @@ def test_a_file_that_differs_is_not_left_and_the_old_one_stays(checkpoint, tmp_p
 def test_a_difference_is_found(checkpoint, patches, tmp_path, agreeing, drawn):
     export(checkpoint, "onnx", tmp_path / "model.onnx")
     shifted = probabilities(checkpoint, patches) + 0.01
-    found = checking.ask("onnx", tmp_path / "model.onnx", patches, shifted)
+    found = check.run_elsewhere("onnx", tmp_path / "model.onnx", patches, shifted)
     assert found.difference == pytest.approx(0.01, abs=1e-5)
 
 
 def test_without_its_runtime_nothing_is_written_unless_unchecked(checkpoint, tmp_path, drawn, monkeypatch, capsys):
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("onnxruntime", None)])
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("onnxruntime", None)])
     output = tmp_path / "model.onnx"
     arguments = ["export", str(checkpoint), "--format", "safetensors", "--output", str(tmp_path / "m.safetensors")]
     assert main(arguments) == 2
@@ -214,15 +212,16 @@ def test_a_missing_runtime_is_named_by_the_script(tmp_path, patches):
         "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-I", "-c", code, str(checking.SCRIPT), "onnx", "a.onnx", "b.npy", "c.npy"]
+    command = [sys.executable, "-I", "-c", code, str(check.SCRIPT), "onnx", "a.onnx", "b.npy", "c.npy"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, json.loads(done.stdout)) == (3, {"missing": "onnxruntime"})
 
 
-def test_a_missing_package_to_write_with_is_named(monkeypatch):
-    monkeypatch.setattr("cancernet.exporting.writers.find_spec", lambda name: None)
+def test_a_missing_package_to_write_with_is_named(checkpoint, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"onnx, onnxscript is not installed: pip install"):
-        WRITERS["onnx"].require()
+        export(checkpoint, "onnx")
+    assert not checkpoint.with_suffix(".onnx").exists()
 
 
 def test_without_calibration_the_temperature_is_one_and_it_is_said(tmp_path, agreeing, drawn, capsys):

@@ -5,23 +5,23 @@ import copy
 import itertools
 import pickle
 
+import keras
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from cancernet.errors import InputError
-from cancernet.model.fused.network import BUILDERS, TorchNetwork, build_network
+from cancernet.model.fused.layers import BUILDERS
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.network import CancerNet
-from tests.model.agreement import images, shake, to_keras, without_dropout
-
-import keras  # isort: skip
+from tests.model.agreement import cancernet, images, shake, to_keras, without_dropout
 
 layers = keras.layers
 
 
-def shaken(**arguments: int) -> TorchNetwork:
-    network = build_network(**{"width": 16, "height": 16, **arguments})
+def shaken(classes: int = 2) -> TorchNetwork:
+    network = cancernet(16, classes)
     shake(network.keras_model)
     return network
 
@@ -45,7 +45,7 @@ def test_trap_1_train_and_eval_switch_dropout_and_batch_norm():
 
 
 def test_trap_2_state_dict_is_canonical_and_loads_in_the_same_process():
-    first, second = shaken(), build_network(width=16, height=16)
+    first, second = shaken(), cancernet(16)
     state = first.state_dict()
     assert list(state) == list(second.state_dict())
     assert len({value.data_ptr() for value in state.values()}) == len(state) == 50
@@ -59,7 +59,7 @@ def test_trap_2_state_dict_is_canonical_and_loads_in_the_same_process():
 
 
 def test_trap_3_statistics_are_buffers():
-    network = build_network()
+    network = cancernet()
     assert sum(b.numel() for b in network.buffers()) == 1_600
     assert len(list(network.buffers())) == 14
     assert sum(p.numel() for p in network.parameters()) == 1_233_533
@@ -80,7 +80,7 @@ def test_trap_4_autocast_computes_in_bf16():
 
 def test_trap_5_device_is_not_that_of_keras():
     with keras.device("meta"):  # stands for cuda, which Keras would take wherever there is one
-        network = build_network(width=16, height=16).eval()
+        network = cancernet(16).eval()
         assert {value.device.type for value in network.state_dict().values()} == {"cpu"}
         assert network(images()).device.type == "cpu"
     assert network.to("meta")(images().to("meta")).device.type == "meta"
@@ -115,9 +115,9 @@ def test_trap_7_dropout_has_no_seed_of_its_own_and_follows_torch():
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
     keras.utils.set_random_seed(3)
-    first = build_network()
+    first = cancernet()
     keras.utils.set_random_seed(3)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), build_network().parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), cancernet().parameters(), strict=True))
 
 
 def test_trap_8_moving_statistics_are_biased_as_in_keras():
@@ -131,7 +131,7 @@ def test_trap_8_moving_statistics_are_biased_as_in_keras():
 
 
 def test_trap_9_layers_are_named_modules():
-    network = build_network()
+    network = cancernet()
     names = [layer.name for layer in network.keras_model.layers]
     assert [name for name, _ in network.named_modules() if name] == names[:-1]  # all but the softmax
     from torch.utils.flop_counter import FlopCounterMode
@@ -146,7 +146,7 @@ def test_trap_9_layers_are_named_modules():
 
 
 def test_output_of_fresh_weights_equals_keras_bit_for_bit():
-    network = build_network().eval()
+    network = cancernet().eval()
     model = without_probability(network.keras_model)
     assert torch.equal(network(images(8, 50)), model(to_keras(images(8, 50)), training=False))
 
@@ -274,13 +274,13 @@ def test_keras_model_follows_a_move_inside_another_module():
 
 @pytest.mark.parametrize("assign", [False, True])
 def test_keras_model_follows_loading(assign):
-    network, source = build_network(width=16, height=16), shaken()
+    network, source = cancernet(16), shaken()
     network.load_state_dict(copy.deepcopy(source.state_dict()), assign=assign)
     check_linked(network)
 
 
 def test_weights_set_in_keras_are_seen_by_torch():
-    network, source = build_network(width=16, height=16).eval(), shaken().eval()
+    network, source = cancernet(16).eval(), shaken().eval()
     network.keras_model.set_weights(source.keras_model.get_weights())
     assert torch.equal(network(images()), source(images()))
 
@@ -392,17 +392,17 @@ def test_what_cannot_run_is_refused_by_name(model, words):
 
 
 def test_registry_can_be_extended(monkeypatch):
-    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, place: nn.Identity())
+    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, context: nn.Identity())
     model = ending(layers.GaussianNoise(0.1, name="noise"), layers.Flatten())
     assert TorchNetwork(model)(images(2, 8)).shape == (2, 192)
 
 
 def test_image_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"\(3, 16, 16\).*Received: \(6, 3, 20, 20\)"):
-        build_network(width=16, height=16)(images(size=20))
+        cancernet(16)(images(size=20))
 
 
 def test_gradients_reach_every_parameter_of_the_default_network():
-    network = build_network().train()
+    network = cancernet().train()
     nn.functional.cross_entropy(network(images(4, 50)), torch.tensor([0, 1, 0, 1])).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in itertools.islice(network.parameters(), 2))
