@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.fused.tracing import last_layer
+from cancernet.model.keras_files.architecture import SCALE
 from cancernet.model.keras_files.storage import SOURCE_ATTRIBUTE
-from cancernet.model.network import SCALE
 from cancernet.model.registry import create_network
 
 OPSET = 18

@@ -25,8 +25,6 @@ COMPACT_DROPOUT = 0.25
 
 MINIMUM_SIZE = 8
 """Smallest width and height in pixels: three poolings halve it to 1."""
-SCALE = 1 / 255
-"""Factor from pixel values of 0 to 255 to the 0 to 1 that the networks take."""
 
 
 class CancerNet:

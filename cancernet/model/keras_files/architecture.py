@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cancernet.errors import InputError
-from cancernet.model.network import SCALE
 
 Layer = dict[str, Any]
 
+SCALE = 1 / 255
+"""Factor from pixel values of 0 to 255 to the 0 to 1 that the networks take."""
 EPSILON = 1e-3
 """What Keras' batch norm adds to the variance by default."""
 
