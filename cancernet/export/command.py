@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cancernet.data.store.store import find_store, spread
-from cancernet.data.synthetic.archive import DEFAULT_SEED, cut_patches
+from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH, cut_patches
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature
@@ -136,7 +136,8 @@ def _synthetic_patches(least: int) -> np.ndarray:
     patches: list[np.ndarray] = []
     for case in itertools.count():
         slide = draw_slide(DEFAULT_SEED, case)
-        patches += [np.asarray(Image.open(io.BytesIO(content))) for _, content in cut_patches(slide, str(case))]
+        cut = [np.asarray(Image.open(io.BytesIO(content))) for _, content in cut_patches(slide, str(case))]
+        patches += [patch for patch in cut if patch.shape == (PATCH, PATCH, 3)]  # smaller at the slide's border
         if len(patches) >= least:
             break
     return np.stack(patches)

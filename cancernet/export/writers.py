@@ -57,7 +57,17 @@ class Subject:
 
 
 class ServedNetwork(nn.Module):
-    """Patches (B, H, W, 3), uint8 or float32 from 0 to 255, to calibrated probabilities (B, classes)."""
+    """Patches (B, H, W, 3), uint8 or float32 from 0 to 255, to calibrated probabilities (B, classes).
+
+    Args:
+        network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
+        temperature: Divisor of the logits, above 0.
+
+    Example:
+        >>> served = ServedNetwork(create_network("compact", {}, size=50, classes=2), temperature=1.5)
+        >>> served(torch.zeros(4, 50, 50, 3, dtype=torch.uint8)).shape
+        torch.Size([4, 2])
+    """
 
     def __init__(self, network: TorchNetwork, temperature: float) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def is_known(name: str) -> bool:
 
 
 def create_network(name: str, arguments: NetworkArguments, size: int, classes: int) -> TorchNetwork:
-    """Build a network by its name, with fresh random weights, on the CPU whatever device Keras prefers.
+    """Build a network by its name, with fresh random weights, on the CPU for any default device of Keras.
 
     The builder is called with those of the following that its signature has: `width`, `height`, `depth` and `classes`,
     as the tutorial's; `input_shape`, `weights=None`, `classifier_activation` and `include_preprocessing=False`, as
@@ -72,7 +72,8 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
         raise InputError(f"model.network: {name} cannot be built with {given}: {reason}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"model.network: {name} returns {type(model).__name__}, not a Keras model; {CHOICES}")
-    network = TorchNetwork(model)
+    with keras.device("cpu"):
+        network = TorchNetwork(model)
     _require_classifier(name, network, size, classes)
     return network
 

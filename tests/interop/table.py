@@ -17,7 +17,7 @@ from cancernet.training.task import ClassificationTask
 
 
 def main() -> None:
-    """Export in every format and type of input, ask every runtime, print Markdown."""
+    """Export in every format and type of input, run each file in every runtime, print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="archive whose patches are compared")
     parser.add_argument("--checkpoint", type=Path, required=True)

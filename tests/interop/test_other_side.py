@@ -45,14 +45,14 @@ def test_every_file_that_tf_keras_and_keras_write(tmp_path):
     assert len(cases) == 21
     for case in cases:
         path = tmp_path / case["file"]
-        told = np.load(path.with_suffix(".npz"))
+        saved = np.load(path.with_suffix(".npz"))
         weights = read_weights(path, case["size"] if "weights" in path.name else None)
         network = cancernet(case["size"], case["classes"])
         load_weights(network, weights)
         with torch.no_grad():
-            logits = network.eval()(torch.from_numpy(told["image"]).permute(0, 3, 1, 2))
-        ours = torch.softmax(logits, dim=1) if case["classes"] == 2 else torch.sigmoid(logits)
-        difference = np.abs(ours.numpy() - told["answer"]).max()
+            logits = network.eval()(torch.from_numpy(saved["image"]).permute(0, 3, 1, 2))
+        found = torch.softmax(logits, dim=1) if case["classes"] == 2 else torch.sigmoid(logits)
+        difference = np.abs(found.numpy() - saved["probability"]).max()
         print(f"{case['file']}: {difference:.1e}")
         assert difference < 1e-5, case["file"]
 
@@ -91,7 +91,7 @@ print(keras.config.backend(), "torch" in sys.modules)
 
 def test_fifty_steps_of_the_2020_recipe_in_tf_keras_itself(tmp_path, monkeypatch):
     monkeypatch.delitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", raising=False)
-    # tf.keras keeps learning rate and decay in single precision whatever the weights are in.
+    # tf.keras keeps learning rate and decay in single precision for weights of any type.
     monkeypatch.setattr(original, "RATE", float(np.float32(original.RATE)))
     monkeypatch.setattr(original, "DECAY", float(np.float32(original.DECAY)))
     keras.config.set_floatx("float64")
@@ -114,15 +114,17 @@ def test_fifty_steps_of_the_2020_recipe_in_tf_keras_itself(tmp_path, monkeypatch
         )
         run(Path(__file__).with_name("other_side.py"), "train", tmp_path)
         state = {name: value.clone() for name, value in TorchNetwork(model).state_dict().items()}
-        ours, losses = original.train_ours(image, label, state)
+        trained_here, losses = original.train_ours(image, label, state)
         trained = np.load(tmp_path / "trained.npz")
         model.set_weights([trained[f"weight{i}"] for i in range(len(initial))])
-        theirs = TorchNetwork(model).state_dict()
+        trained_there = TorchNetwork(model).state_dict()
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
     print("losses", np.abs(losses - trained["losses"]).max())
-    differences = {name: float((value - theirs[name]).abs().max()) for name, value in ours.state_dict().items()}
+    differences = {
+        name: float((value - trained_there[name]).abs().max()) for name, value in trained_here.state_dict().items()
+    }
     print("weights and statistics", max(differences.values()))
     # Seen: losses 6e-7, weights 2e-7. TensorFlow keeps the schedule's step count and the like in single precision.
     np.testing.assert_allclose(losses, trained["losses"], atol=1e-5, rtol=0)

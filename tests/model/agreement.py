@@ -23,6 +23,7 @@ def images(batch: int = 6, size: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def cancernet(size: int = 50, classes: int = 2) -> TorchNetwork:
+    """Return a CancerNet with fresh random weights."""
     return create_network("cancernet", {}, size, classes)
 
 
@@ -37,6 +38,13 @@ def shake(model: keras.Model, seed: int = 0) -> None:
         limit = float(np.sqrt(6 / sum(weight.shape[-2:]))) / 3 if "kernel" in weight.path else 0.2
         low, high = (0.5, 1.5) if "variance" in weight.path or "gamma" in weight.path else (-limit, limit)
         weight.assign(generator.uniform(low, high, weight.shape).astype(np.float32))
+
+
+def shaken(classes: int = 2) -> TorchNetwork:
+    """Return a small CancerNet with a different value in every weight."""
+    network = cancernet(16, classes)
+    shake(network.keras_model)
+    return network
 
 
 def without_dropout(network: TorchNetwork) -> TorchNetwork:
@@ -61,7 +69,7 @@ def compare_training(network: TorchNetwork, batch: torch.Tensor, tolerance: floa
         found |= {"output": output.detach()} | {name: value.clone() for name, value in network.named_buffers()}
         results.append(found)
         network.load_state_dict(before)
-    # A bias in front of a batch norm has no gradient but rounding: no gradient is held to less than this.
+    # A bias in front of a batch norm has no gradient but rounding: no gradient is compared more strictly than this.
     least = 1e-2 * max(float(value.abs().max()) for value in results[1].values())
     for name, expected in results[1].items():
         difference = float((results[0][name] - expected).abs().max())

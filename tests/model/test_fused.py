@@ -3,7 +3,6 @@
 
 import copy
 import itertools
-import pickle
 
 import keras
 import numpy as np
@@ -12,18 +11,9 @@ import torch
 from torch import nn
 
 from cancernet.errors import InputError
-from cancernet.model.fused.layers import BUILDERS
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.network import CancerNet
-from tests.model.agreement import cancernet, images, shake, to_keras, without_dropout
-
-layers = keras.layers
-
-
-def shaken(classes: int = 2) -> TorchNetwork:
-    network = cancernet(16, classes)
-    shake(network.keras_model)
-    return network
+from tests.model.agreement import cancernet, images, shaken, to_keras, without_dropout
 
 
 def without_probability(model: keras.Model) -> keras.Model:
@@ -54,8 +44,8 @@ def test_trap_2_state_dict_is_canonical_and_loads_in_the_same_process():
     assert {"block1_conv1.depthwise_kernel", "head_norm.running_var", "classifier.bias"} <= set(state)
     second.load_state_dict({key: value.clone() for key, value in state.items()})  # plain, without torch's metadata
     assert torch.equal(first.eval()(images()), second.eval()(images()))
-    for mine, theirs in zip(first.keras_model.weights, second.keras_model.weights, strict=True):
-        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+    for one, other in zip(first.keras_model.weights, second.keras_model.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
 def test_trap_3_statistics_are_buffers():
@@ -100,13 +90,13 @@ def test_trap_6_whole_graph_compiles_forward_and_backward():
         if training:
             output.square().mean().backward()
             expected.square().mean().backward()
-    for (name, mine), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for (name, parameter), other in zip(network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-4, msg=name)
     for statistic, other in zip(network.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(statistic, other, rtol=1e-5, atol=1e-6)
 
 
-def test_trap_7_dropout_has_no_seed_of_its_own_and_follows_torch():
+def test_trap_7_dropout_has_no_seed_and_follows_torch():
     network = shaken().train()
     outputs = []
     for seed in (1, 1, 2):
@@ -164,13 +154,6 @@ def test_output_of_any_weights_equals_keras(classes):
 
 
 @pytest.fixture
-def double_precision():
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
-@pytest.fixture
 def single_precision():
     """Nothing to do: Keras' default."""
 
@@ -198,10 +181,10 @@ def test_training_output_and_gradients_equal_keras(request, precision, tolerance
         results.append({name: p.grad.clone() for name, p in network.named_parameters()})
         results[-1] |= {"output": output.detach()} | {name: value.clone() for name, value in network.named_buffers()}
         network.load_state_dict(statistics)
-    for name, ours in results[0].items():
-        theirs = results[1][name]
-        scale = max(1.0, float(theirs.abs().max()))
-        assert float((ours - theirs).abs().max()) / scale < tolerance, name
+    for name, found in results[0].items():
+        expected = results[1][name]
+        scale = max(1.0, float(expected.abs().max()))
+        assert float((found - expected).abs().max()) / scale < tolerance, name
 
 
 def test_memory_format_of_the_input_does_not_matter():
@@ -221,180 +204,14 @@ def test_channels_first_model_runs_too():
 
 
 def test_batch_of_one_trains_as_in_keras():
-    ours, theirs = without_dropout(shaken()).train(), without_dropout(shaken())
-    output = ours(images(1))
+    network, reference = without_dropout(shaken()).train(), without_dropout(shaken())
+    output = network(images(1))
     output.sum().backward()
-    expected = without_probability(theirs.keras_model)(to_keras(images(1)), training=True)
+    expected = without_probability(reference.keras_model)(to_keras(images(1)), training=True)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
-    for name, value in ours.named_buffers():
-        torch.testing.assert_close(value, theirs.get_buffer(name), rtol=0, atol=1e-6, msg=name)
-    assert all(torch.isfinite(p.grad).all() for p in ours.parameters())
-
-
-# One set of weights, wherever it goes.
-
-
-def test_parameters_are_those_of_keras():
-    model = CancerNet.build(width=16, height=16)
-    network = TorchNetwork(model)
-    values = {id(weight.value) for weight in model.trainable_weights}
-    assert {id(p) for p in network.parameters()} == values
-    assert network.keras_model is model
-    assert model not in list(network.modules())
-
-
-def check_linked(network: TorchNetwork) -> None:
-    """Each tensor of the network must be the memory that the Keras model reads, in both directions."""
-    weights = network.keras_model.weights
-    assert {w.value.data_ptr() for w in weights} == {v.data_ptr() for v in network.state_dict().values()}
-    network.block1_norm1.running_var.fill_(7.0)
-    with torch.no_grad():
-        network.classifier.bias.fill_(5.0)
-    layer = network.keras_model.get_layer
-    assert np.all(np.asarray(layer("block1_norm1").moving_variance) == 7.0)
-    assert np.all(np.asarray(layer("classifier").bias) == 5.0)
-
-
-@pytest.mark.parametrize("move", [lambda n: n.double(), lambda n: n.half(), lambda n: n.to(torch.float64).float()])
-def test_keras_model_follows_a_move(move):
-    network = shaken()
-    model = network.keras_model  # held from before: no access through the property afterwards
-    before = [np.asarray(w) for w in model.weights]
-    assert move(network) is network
-    for weight, value in zip(model.weights, before, strict=True):
-        np.testing.assert_allclose(np.asarray(weight), value, atol=1e-3)
-    check_linked(network)
-
-
-def test_keras_model_follows_a_move_inside_another_module():
-    outer = nn.Sequential(shaken())
-    outer.double()
-    check_linked(outer[0])
-
-
-@pytest.mark.parametrize("assign", [False, True])
-def test_keras_model_follows_loading(assign):
-    network, source = cancernet(16), shaken()
-    network.load_state_dict(copy.deepcopy(source.state_dict()), assign=assign)
-    check_linked(network)
-
-
-def test_weights_set_in_keras_are_seen_by_torch():
-    network, source = cancernet(16).eval(), shaken().eval()
-    network.keras_model.set_weights(source.keras_model.get_weights())
-    assert torch.equal(network(images()), source(images()))
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
-def test_copies_stand_alone_and_draw_no_random_number(duplicate):
-    network = shaken().eval()
-    random_state = (torch.get_rng_state(), __import__("random").getstate())
-    twin = duplicate(network)
-    assert torch.equal(torch.get_rng_state(), random_state[0])
-    assert __import__("random").getstate() == random_state[1]
-    assert torch.equal(twin(images()), network(images()))
-    check_linked(twin)
-    assert not np.any(np.asarray(network.keras_model.get_layer("classifier").bias) == 5.0)
-    assert not twin.training
-
-
-def test_synchronised_batch_norm_replaces_all_and_keeps_statistics_and_checkpoint():
-    network = without_dropout(shaken()).train()
-    plain = copy.deepcopy(network)
-    module = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(network))[0]
-    assert sum(isinstance(child, nn.SyncBatchNorm) for child in module.modules()) == 7
-    assert list(module.state_dict()) == list(plain.state_dict())
-    for batch in (1, 6):
-        assert torch.equal(module(images(batch)), plain(images(batch)))
-    for name, value in module.named_buffers():
-        assert torch.equal(value, plain.get_buffer(name)), name
-    module.load_state_dict(plain.state_dict())
-    check_linked(module)
-    check_linked(copy.deepcopy(module))
-
-
-# Other networks.
-
-
-def branching(size: int = 17) -> keras.Model:
-    """Branches, strides, asymmetric padding, a shared layer, a model inside, most of the registry."""
-    image = keras.Input((size, size + 3, 3), name="image")
-    x = layers.Rescaling(2.0, offset=-1.0, name="rescale")(image)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, activation="silu", name="stem")(x)
-    a = layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2, name="a_depthwise")(x)
-    b = layers.SeparableConv2D(16, 4, strides=2, padding="same", activation="gelu", name="b_separable")(x)
-    c = layers.MaxPooling2D(3, strides=2, padding="same", name="c_pool")(x)
-    c = layers.Conv2D(16, 1, groups=4, name="c_conv")(c)
-    shared = layers.BatchNormalization(scale=False, name="shared_norm")
-    x = layers.Add(name="add")([shared(a), shared(b), c])
-    x = layers.Concatenate(name="concatenate")([x, layers.LeakyReLU(0.1, name="leaky")(c)])
-    x = layers.ReLU(max_value=6.0, name="relu6")(layers.ZeroPadding2D(((1, 0), (2, 1)), name="pad")(x))
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
-    x = layers.Multiply(name="gate")([x, layers.Activation("sigmoid", name="gate_sigmoid")(gate)])
-    inner = keras.Sequential([keras.Input(x.shape[1:]), layers.AveragePooling2D(2, name="pool")], name="inner")
-    x = layers.Flatten(name="flatten")(inner(x))
-    x = layers.Dense(3, activation="softmax", name="predictions")(x)
-    return keras.Model(image, x)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_branches_strides_and_shared_layers_equal_keras(training):
-    model = branching()
-    shake(model)
-    network = TorchNetwork(model).train(training)
-    statistics = copy.deepcopy(network.state_dict())
-    image = torch.rand(4, 3, 17, 20, generator=torch.Generator().manual_seed(0))
-    output = network(image).softmax(1)
-    after = copy.deepcopy(network.state_dict())
-    network.load_state_dict(statistics)
-    torch.testing.assert_close(output, model(to_keras(image), training=training), rtol=0, atol=1e-6)
-    for key, value in network.state_dict().items():
-        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-6, msg=key)
-    assert (network.classes, network.image_shape, network.output_activation) == (3, (3, 17, 20), "softmax")
-
-
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "elu", "leaky_relu", "hard_silu", "mish", "linear"])
-def test_activations_equal_keras(activation):
-    image = keras.Input((4, 4, 3))
-    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Activation(activation)(image))))
-    x = 4 * images(3, 4) - 2
-    torch.testing.assert_close(TorchNetwork(model)(x), model(to_keras(x)), rtol=1e-5, atol=1e-5)
-
-
-def test_frozen_batch_norm_stays_in_training():
-    model = CancerNet.build(width=16, height=16)
-    model.get_layer("block1_norm1").trainable = False
-    network = TorchNetwork(model).train()
-    network(images())
-    assert not network.block1_norm1.training
-    assert torch.equal(network.block1_norm1.running_mean, torch.zeros(32))
-    assert not network.block1_norm1.weight.requires_grad
-
-
-def ending(*tail: keras.layers.Layer, shape: tuple[int, ...] = (8, 8, 3)) -> keras.Model:
-    return keras.Sequential([keras.Input(shape), *tail])
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (lambda: ending(layers.Flatten(), layers.Dense(2, activation="relu", name="end")), "'end'.*linear, a softmax"),
-        (lambda: ending(layers.Flatten(), layers.Lambda(lambda x: x, name="end")), "'end'.*linear, a softmax"),
-        (lambda: ending(layers.Conv2D(2, 3)), "one image"),
-        (lambda: ending(layers.Dense(2), shape=(5,)), "one image"),
-        (lambda: keras.Sequential([layers.Flatten()]), "no graph"),
-        (lambda: ending(layers.Flatten(name="forward")), "'forward'"),
-    ],
-)
-def test_what_cannot_run_is_refused_by_name(model, words):
-    with pytest.raises(InputError, match=words):
-        TorchNetwork(model())
-
-
-def test_registry_can_be_extended(monkeypatch):
-    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, context: nn.Identity())
-    model = ending(layers.GaussianNoise(0.1, name="noise"), layers.Flatten())
-    assert TorchNetwork(model)(images(2, 8)).shape == (2, 192)
+    for name, value in network.named_buffers():
+        torch.testing.assert_close(value, reference.get_buffer(name), rtol=0, atol=1e-6, msg=name)
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_image_of_another_size_is_refused():

@@ -148,9 +148,9 @@ def test_what_a_builder_refuses_equals_keras(layer, training):
     assert slow_names(network) == [type(layer).__name__]
     x = images(4, 8)
     before = copy.deepcopy(network.state_dict())
-    ours, after = network(x), copy.deepcopy(network.state_dict())
+    output, after = network(x), copy.deepcopy(network.state_dict())
     network.load_state_dict(before)
-    torch.testing.assert_close(ours, model(to_keras(x), training=training), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output, model(to_keras(x), training=training), rtol=1e-5, atol=1e-6)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(after[name], value)
 

@@ -27,13 +27,6 @@ def mobilenet():
     return network
 
 
-@pytest.fixture
-def double_precision():
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
 @pytest.mark.parametrize(("classes", "total"), [(2, 278_589), (1, 278_332)])
 def test_compact_is_smaller_than_cancernet_and_has_no_large_matrix(classes, total):
     model = build_compact(classes=classes)

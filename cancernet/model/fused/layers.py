@@ -1,6 +1,6 @@
 """One torch module for each Keras layer, on the Keras layer's own variables.
 
-Images are (B, C, H, W) here, in torch's channels-last memory format, whatever the Keras data format is.
+Images are (B, C, H, W) here, in torch's channels-last memory format, for both data formats of Keras.
 `BUILDERS` maps a Keras layer class to the function that builds its fused module: a further layer needs one entry. A
 layer without one, or with an option that its builder refuses, becomes a Keras call.
 """

@@ -133,6 +133,10 @@ class HalvingMaxPool(nn.MaxPool2d):
     torch's own pooling records the positions of the maxima. Compiled code writes these one by one, and likewise all
     that is fused with them, which made a compiled step in bfloat16 slower than an uncompiled one. Uncompiled, and on
     other devices, torch's own pooling runs.
+
+    Example:
+        >>> HalvingMaxPool()(torch.arange(16.0).view(1, 1, 4, 4)).flatten()
+        tensor([ 5.,  7., 13., 15.])
     """
 
     def __init__(self) -> None:

@@ -38,6 +38,11 @@ def read_architecture(config: dict[str, Any]) -> Architecture:
 
     Raises:
         InputError: Another kind of model, one with branches, or one whose input is not square.
+
+    Example:
+        >>> dense = {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}}
+        >>> read_architecture({"class_name": "Sequential", "config": [dense]}).steps
+        ('dense 2', 'softmax')
     """
     layers = _in_order(config)
     formats = {_config(layer).get("data_format") for layer in layers if _class(layer) != "Flatten"} - {None}

@@ -10,7 +10,6 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,12 +171,3 @@ def _json_attribute(content: h5py.File, name: str) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the path before the message of an `InputError` that does not know it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error

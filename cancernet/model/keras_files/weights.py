@@ -16,7 +16,7 @@ from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.architecture import Architecture, read_architecture
 from cancernet.model.keras_files.layers import Shape, StoredLayer
-from cancernet.model.keras_files.storage import Stored, naming, read_file
+from cancernet.model.keras_files.storage import Stored, read_file
 from cancernet.model.network import BLOCKS, HEAD_UNITS, output_activation
 
 TUTORIAL_SIZE = 48
@@ -74,7 +74,7 @@ def read_weights(
     """
     path = Path(file)
     stored = read_file(path)
-    with naming(path):
+    try:
         architecture = None if stored.config is None else read_architecture(stored.config)
         side, classes = _fit_shapes(stored)
         if architecture is not None:
@@ -84,8 +84,12 @@ def read_weights(
         if architecture is not None:
             transposed = architecture.transposed
             if flatten is not None and (flatten == "chw") != transposed:
-                raise InputError(f"--flatten {flatten} contradicts the file, whose layers say otherwise; leave it out")
+                raise InputError(
+                    f"--flatten {flatten} contradicts the file, whose layers have the other order; leave it out"
+                )
         state = _state(stored, transposed, side, 1.0 if architecture is None else architecture.logit_scale)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return NetworkWeights(state, classes, size, known, f"{path.name}, {stored.layout}")
 
 
