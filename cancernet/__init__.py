@@ -15,7 +15,7 @@ __all__ = ["CancerNet", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the network when it is asked for (PEP 562)."""
+    """Import the network on first use (PEP 562)."""
     if name == "CancerNet":
         from cancernet.model.network import CancerNet
 

@@ -33,7 +33,7 @@ OWN_COMMANDS = {
         "make a checkpoint of a CancerNet that Keras or tf.keras saved",
     ),
     "export": (
-        "cancernet.exporting.export:export",
+        "cancernet.export.command:export",
         "write a checkpoint's model for Keras, ONNX or torch, checked there",
     ),
     "synthesize": (

@@ -1,1 +1,6 @@
-"""The network: its Keras definition, and its fused execution as a torch module."""
+"""The networks: Keras definitions, their fused execution on torch, and weight files that Keras wrote."""
+
+from cancernet.model.backend import avoid_missing_tensorflow
+
+# Before any module of this package imports Keras, which chooses its backend once.
+avoid_missing_tensorflow()

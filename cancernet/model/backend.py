@@ -1,6 +1,6 @@
-"""Which backend Keras runs on. Keras decides once, at its first import, and cannot change afterwards.
+"""Choose the backend of Keras, which Keras itself does once, at its first import.
 
-This module imports neither Keras nor torch: it has to speak before they are loaded.
+This module imports neither Keras nor torch: it runs before they are loaded.
 """
 
 import json
@@ -25,13 +25,13 @@ def require_torch_backend() -> None:
     backend = keras.config.backend()
     if backend != "torch":
         raise InputError(
-            "Training and the torch execution need Keras on torch, but Keras is already imported on "
+            "Training and the fused network need Keras on torch, but Keras is already imported on "
             f"{backend!r}: set KERAS_BACKEND=torch before the first `import keras`"
         )
 
 
 def avoid_missing_tensorflow() -> None:
-    """Let Keras take torch where it would take TensorFlow by default and TensorFlow is not installed.
+    """Choose torch where Keras would choose TensorFlow by default and TensorFlow is not installed.
 
     A backend that the user named, in the environment or in ``keras.json``, is never overruled.
     """

@@ -9,8 +9,9 @@ import torch
 from cancernet import __version__
 from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
-from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
+from cancernet.model.registry import create_network
 from cancernet.training.checkpoints import data_state, network_config, read_checkpoint, replace_checkpoint
 
 NETWORK_PREFIX = "network."
@@ -46,7 +47,7 @@ def convert(file: Path, checkpoint: Path, image_size: int | None = None, flatten
 
 def make_checkpoint(weights: NetworkWeights) -> dict[str, Any]:
     """Return the content of a checkpoint before any training of ours: no optimiser state, no epoch, no data."""
-    network = build_network(weights.image_size, weights.image_size, classes=weights.classes)
+    network = create_network("cancernet", {}, weights.image_size, weights.classes)
     load_weights(network, weights)
     return {
         "epoch": 0,

@@ -1,4 +1,4 @@
-"""The other side: what the tutorial's readers have, tf.keras 2 (tf_keras) or Keras 3 on TensorFlow, none of ours.
+"""The other side: what the tutorial's readers have, tf.keras 2 (tf_keras) or Keras 3 on TensorFlow, no cancernet.
 
 Runs in an environment with TensorFlow: `python other_side.py write FOLDER`, `... train FOLDER`. The network is written
 as the tutorial writes it, layer by layer, so that names carry Keras' own counters.
@@ -47,7 +47,7 @@ def _set_format(keras: Any, data_format: str) -> None:
 
 
 def write(folder: Path) -> None:
-    """Save the network in every format, optimiser and all, and what it says about the same images."""
+    """Save the network in every format, with its optimiser, and its predictions for the same images."""
     random = np.random.default_rng(0)
     cases = []
     for library in ("tf_keras", "keras"):
@@ -59,20 +59,20 @@ def write(folder: Path) -> None:
                     layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
             image = random.random((8, size, size, 3), dtype=np.float32)
             model.compile(loss="categorical_crossentropy" if classes == 2 else "binary_crossentropy", optimizer="adam")
-            teller = model
+            predictor = model
             if data_format == "channels_first":
-                # TensorFlow's CPU convolutions know channels last only, so a twin answers; the two flatten alike.
-                teller = tutorial_network(keras, size, classes)
-                teller.set_weights(model.get_weights())
+                # TensorFlow's CPU convolutions know channels last only, so a twin predicts; the two flatten alike.
+                predictor = tutorial_network(keras, size, classes)
+                predictor.set_weights(model.get_weights())
             else:
                 model.fit(image, np.eye(2)[[0, 1] * 4] if classes == 2 else np.array([0, 1] * 4), verbose=0)
-            answer = np.asarray(teller.predict(image, verbose=0))
+            probability = np.asarray(predictor.predict(image, verbose=0))
             for name, suffix in SUFFIXES.items():
                 if library == "keras" and name == "weights":
                     continue  # Keras 3 no longer writes it
                 path = folder / f"{library}-{size}-{classes}-{data_format}-{name}{suffix}"
                 (model.save_weights if name.startswith("weights") else model.save)(path)
-                np.savez(path.with_suffix(".npz"), image=image, answer=answer)
+                np.savez(path.with_suffix(".npz"), image=image, probability=probability)
                 cases.append({"file": path.name, "size": size, "classes": classes})
     (folder / "cases.json").write_text(json.dumps(cases))
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cancernet.exporting.checking import BACKENDS, Agreement, ask
-from cancernet.exporting.export import expect, take_patches
-from cancernet.exporting.metadata import describe
-from cancernet.exporting.writers import WRITERS, Subject, build_plain
+from cancernet.export.check import BACKENDS, Agreement, check, run_elsewhere
+from cancernet.export.command import expect, take_patches
+from cancernet.export.metadata import describe
+from cancernet.export.writers import WRITERS, Subject, build_plain
 from cancernet.training.checkpoints import read_checkpoint, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 
 def main() -> None:
-    """Export in every format and type of input, ask every runtime, print Markdown."""
+    """Export in every format and type of input, run each file in every runtime, print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="archive whose patches are compared")
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -43,20 +43,20 @@ def main() -> None:
                 if form == "weights":
                     Path(f"{file}.json").write_text(build_plain(subject).to_json(), encoding="utf-8")
                 expected = expect(task, patches, 1.0 if form == "weights" else subject.temperature)
-                for agreement in ask_everywhere(form, file, patches, expected):
+                for agreement in check_everywhere(form, file, patches, expected):
                     rows.setdefault(agreement.runtime, []).append(f"{agreement.difference:.1e}")
             for runtime, differences in rows.items():
                 cells = differences if len(differences) == 2 else ["–", *differences]
                 print(f"| `{form}` | {runtime} | {' | '.join(cells)} |", flush=True)
 
 
-def ask_everywhere(form: str, file: Path, patches: np.ndarray, expected: np.ndarray) -> list[Agreement]:
-    """Ask our own environment and, for what Keras opens, the one with TensorFlow and JAX."""
+def check_everywhere(form: str, file: Path, patches: np.ndarray, expected: np.ndarray) -> list[Agreement]:
+    """Check in this environment and, for the formats that Keras opens, in the one with TensorFlow and JAX."""
     if form not in ("keras", "weights"):
-        return [ask(form, file, patches, expected)]
+        return check(form, file, patches, expected)
     other = os.environ["CANCERNET_INTEROP"]
-    own = ask(form, file, patches, expected, backend=BACKENDS[0])
-    return [own, *(ask(form, file, patches, expected, backend=name, python=other) for name in BACKENDS[1:])]
+    here = run_elsewhere(form, file, patches, expected, backend=BACKENDS[0])
+    return [here, *(run_elsewhere(form, file, patches, expected, backend=name, python=other) for name in BACKENDS[1:])]
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import pytest
 import torch
 from keras.src.backend.common import dtypes
 
-from cancernet.exporting import export as exporting
-from cancernet.exporting.checking import BACKENDS, ask
-from cancernet.exporting.export import export
-from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.export import command
+from cancernet.export.check import BACKENDS, run_elsewhere
+from cancernet.export.command import export
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
-from tests.exporting.test_export import TEMPERATURE, probabilities, write_checkpoint
+from tests.export.test_export import TEMPERATURE, probabilities, write_checkpoint
+from tests.model.agreement import cancernet
 from tests.training import test_original as original
 
 PYTHON = os.environ.get("CANCERNET_INTEROP", "")
@@ -44,14 +45,14 @@ def test_every_file_that_tf_keras_and_keras_write(tmp_path):
     assert len(cases) == 21
     for case in cases:
         path = tmp_path / case["file"]
-        told = np.load(path.with_suffix(".npz"))
+        saved = np.load(path.with_suffix(".npz"))
         weights = read_weights(path, case["size"] if "weights" in path.name else None)
-        network = build_network(case["size"], case["size"], classes=case["classes"])
+        network = cancernet(case["size"], case["classes"])
         load_weights(network, weights)
         with torch.no_grad():
-            logits = network.eval()(torch.from_numpy(told["image"]).permute(0, 3, 1, 2))
-        ours = torch.softmax(logits, dim=1) if case["classes"] == 2 else torch.sigmoid(logits)
-        difference = np.abs(ours.numpy() - told["answer"]).max()
+            logits = network.eval()(torch.from_numpy(saved["image"]).permute(0, 3, 1, 2))
+        found = torch.softmax(logits, dim=1) if case["classes"] == 2 else torch.sigmoid(logits)
+        difference = np.abs(found.numpy() - saved["probability"]).max()
         print(f"{case['file']}: {difference:.1e}")
         assert difference < 1e-5, case["file"]
 
@@ -61,13 +62,13 @@ def test_every_file_that_tf_keras_and_keras_write(tmp_path):
 def test_exports_open_under_other_backends(tmp_path, monkeypatch, form, suffix, backend):
     checkpoint = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
     patches = np.random.default_rng(0).integers(0, 256, (16, 50, 50, 3), dtype=np.uint8)
-    monkeypatch.setattr(exporting, "_draw_tissue", lambda count: patches)
+    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
 
     def check(form, file, patches, expected):
-        return [ask(form, file, patches, expected, backend=backend, python=PYTHON)]
+        return [run_elsewhere(form, file, patches, expected, backend=backend, python=PYTHON)]
 
-    monkeypatch.setattr(exporting, "check", check)
-    monkeypatch.setattr(exporting, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(command, "check", check)
+    monkeypatch.setattr(command, "TOLERANCE", 1e-6)
     export(checkpoint, form, tmp_path / f"model{suffix}")
     assert probabilities(checkpoint, patches, TEMPERATURE).shape == (16,)
 
@@ -90,7 +91,7 @@ print(keras.config.backend(), "torch" in sys.modules)
 
 def test_fifty_steps_of_the_2020_recipe_in_tf_keras_itself(tmp_path, monkeypatch):
     monkeypatch.delitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", raising=False)
-    # tf.keras keeps learning rate and decay in single precision whatever the weights are in.
+    # tf.keras keeps learning rate and decay in single precision for weights of any type.
     monkeypatch.setattr(original, "RATE", float(np.float32(original.RATE)))
     monkeypatch.setattr(original, "DECAY", float(np.float32(original.DECAY)))
     keras.config.set_floatx("float64")
@@ -113,15 +114,17 @@ def test_fifty_steps_of_the_2020_recipe_in_tf_keras_itself(tmp_path, monkeypatch
         )
         run(Path(__file__).with_name("other_side.py"), "train", tmp_path)
         state = {name: value.clone() for name, value in TorchNetwork(model).state_dict().items()}
-        ours, losses = original.train_ours(image, label, state)
+        trained_here, losses = original.train_ours(image, label, state)
         trained = np.load(tmp_path / "trained.npz")
         model.set_weights([trained[f"weight{i}"] for i in range(len(initial))])
-        theirs = TorchNetwork(model).state_dict()
+        trained_there = TorchNetwork(model).state_dict()
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
     print("losses", np.abs(losses - trained["losses"]).max())
-    differences = {name: float((value - theirs[name]).abs().max()) for name, value in ours.state_dict().items()}
+    differences = {
+        name: float((value - trained_there[name]).abs().max()) for name, value in trained_here.state_dict().items()
+    }
     print("weights and statistics", max(differences.values()))
     # Seen: losses 6e-7, weights 2e-7. TensorFlow keeps the schedule's step count and the like in single precision.
     np.testing.assert_allclose(losses, trained["losses"], atol=1e-5, rtol=0)

@@ -1,25 +1,30 @@
 # mypy: allow-untyped-defs, disable-error-code="union-attr"
-"""What tests of networks share: patches, random weights, and a step of training held against Keras' own."""
+"""Shared by tests of networks: patches, random weights, and a training step compared with Keras' own."""
 
 import copy
 
+import keras
 import numpy as np
 import torch
 from torch import nn
 
 from cancernet.model.fused.network import TorchNetwork
-
-import keras  # isort: skip
+from cancernet.model.registry import create_network
 
 layers = keras.layers
 
 
 def images(batch: int = 6, size: int = 16, seed: int = 0) -> torch.Tensor:
-    """Draw patches that differ as tissue does: of pure noise, every patch is alike to the dense layers' batch norm."""
+    """Return smooth random patches: to the batch norm of dense layers, all patches of pure noise look alike."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 3, 3, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear")
     return 0.8 * smooth + 0.2 * torch.rand(batch, 3, size, size, generator=generator)
+
+
+def cancernet(size: int = 50, classes: int = 2) -> TorchNetwork:
+    """Return a CancerNet with fresh random weights."""
+    return create_network("cancernet", {}, size, classes)
 
 
 def to_keras(image: torch.Tensor) -> torch.Tensor:
@@ -27,12 +32,19 @@ def to_keras(image: torch.Tensor) -> torch.Tensor:
 
 
 def shake(model: keras.Model, seed: int = 0) -> None:
-    """Give every weight a value of its own, so that a swapped pair cannot go unseen."""
+    """Give every weight another value, so that a swapped pair cannot go unseen."""
     generator = np.random.default_rng(seed)
     for weight in model.weights:
         limit = float(np.sqrt(6 / sum(weight.shape[-2:]))) / 3 if "kernel" in weight.path else 0.2
         low, high = (0.5, 1.5) if "variance" in weight.path or "gamma" in weight.path else (-limit, limit)
         weight.assign(generator.uniform(low, high, weight.shape).astype(np.float32))
+
+
+def shaken(classes: int = 2) -> TorchNetwork:
+    """Return a small CancerNet with a different value in every weight."""
+    network = cancernet(16, classes)
+    shake(network.keras_model)
+    return network
 
 
 def without_dropout(network: TorchNetwork) -> TorchNetwork:
@@ -46,19 +58,19 @@ def without_dropout(network: TorchNetwork) -> TorchNetwork:
 
 
 def compare_training(network: TorchNetwork, batch: torch.Tensor, tolerance: float) -> None:
-    """Hold probabilities, gradients and moving statistics of a training step against Keras' own computation."""
+    """Compare probabilities, gradients and moving statistics of a training step with Keras' own computation."""
     results = []
-    for ours in (True, False):
+    for fused in (True, False):
         before = copy.deepcopy(network.state_dict())
         network.zero_grad()
-        output = network(batch).softmax(1) if ours else network.keras_model(to_keras(batch), training=True)
+        output = network(batch).softmax(1) if fused else network.keras_model(to_keras(batch), training=True)
         (-output[:, 0].log().mean()).backward()
         found = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
         found |= {"output": output.detach()} | {name: value.clone() for name, value in network.named_buffers()}
         results.append(found)
         network.load_state_dict(before)
-    # A bias in front of a batch norm has no gradient but rounding: no gradient is held to less than this.
+    # A bias in front of a batch norm has no gradient but rounding: no gradient is compared more strictly than this.
     least = 1e-2 * max(float(value.abs().max()) for value in results[1].values())
-    for name, theirs in results[1].items():
-        difference = float((results[0][name] - theirs).abs().max())
-        assert difference / max(least, float(theirs.abs().max())) < tolerance, name
+    for name, expected in results[1].items():
+        difference = float((results[0][name] - expected).abs().max())
+        assert difference / max(least, float(expected.abs().max())) < tolerance, name

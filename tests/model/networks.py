@@ -1,12 +1,12 @@
 # mypy: allow-untyped-defs
-"""Networks as users write them: layers without names, of other kinds than ours, and of their own making."""
+"""Networks as users write them: layers without names, of further kinds, and custom ones."""
 
 import keras
 from keras import layers
 
 
 class Gain(layers.Layer):
-    """A layer of one's own, with a layer inside, a weight, a count of its calls, and an argument that is no tensor."""
+    """A custom layer with a layer inside, a weight, a count of its calls, and an argument that is no tensor."""
 
     def build(self, shape):
         self.inner = layers.Dense(shape[-1])
@@ -34,7 +34,7 @@ def wave(x):
 
 
 def build(width, height, depth, classes, filters=4, rate=0.5):
-    """Layers and operations without fused execution, between some that have it."""
+    """Layers and operations without a fused form, between some that have one."""
     image = keras.Input((height, width, depth))
     x = layers.Conv2D(filters, 3, strides=2, activation=wave)(image)
     x = layers.LayerNormalization()(x)

@@ -4,16 +4,14 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 import cancernet
-import cancernet.model.fused.network  # settles Keras on torch for this process
 from cancernet.cancernet import CancerNet
 from cancernet.errors import InputError
 from cancernet.model.backend import avoid_missing_tensorflow
-
-import keras  # isort: skip
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -24,13 +22,6 @@ def run_python(code: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-@pytest.fixture
-def channels_first():
-    keras.config.set_image_data_format("channels_first")
-    yield
-    keras.config.set_image_data_format("channels_last")
 
 
 @pytest.mark.parametrize(("size", "classes", "total"), [(48, 2, 1_235_133), (50, 2, 1_235_133), (50, 1, 1_234_876)])
@@ -138,7 +129,7 @@ def test_importing_the_package_is_light():
     assert heavy == "[]"
 
 
-def test_network_needs_no_torch_and_execution_refuses_another_backend():
+def test_network_needs_no_torch_and_fused_package_refuses_another_backend():
     # A hollow Keras on "jax": no other backend of Keras' is installed with the tests, its NumPy one needs JAX too.
     code = """
 import sys
@@ -155,6 +146,12 @@ except InputError as error:
     print(error)
 """
     assert "'jax': set KERAS_BACKEND=torch" in run_python(code)
+
+
+@pytest.mark.parametrize("module", ["cancernet.model.registry", "cancernet.export.writers"])
+def test_modules_outside_the_fused_package_put_keras_on_torch_too(module):
+    code = f"import {module}, keras; print(keras.config.backend())"
+    assert run_python(code, KERAS_BACKEND="jax") == "torch"
 
 
 def test_backend_that_the_user_named_is_not_overruled(monkeypatch):

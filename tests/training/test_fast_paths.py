@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from cancernet.benchmark.handwritten import build_handwritten
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.model.fused.dropout import Dropout
-from cancernet.model.fused.network import build_network
-from cancernet.model.fused.pooling import _HalvingMaximum
+from cancernet.model.fused.layers import Dropout
+from cancernet.model.fused.spatial import _HalvingMaximum
 from cancernet.training.acceleration import compile_network
 from cancernet.training.optimization import OptimizerSettings
 from cancernet.training.task import ClassificationTask
+from tests.model.agreement import cancernet
 from tests.training.quiet import quiet_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     seed_everything(0)
-    return build_network(width=SIZE, height=SIZE).train()
+    return cancernet(SIZE).train()
 
 
 def test_compiled_step_is_the_eager_one_dropout_included(network):
@@ -195,7 +195,7 @@ for _ in range(8):
 
 def test_handwritten_network_of_the_benchmark_is_the_same_network():
     """What the benchmark compares must compute the same, or its ratios mean nothing."""
-    ours, theirs = build_network(width=SIZE, height=SIZE).eval(), build_handwritten(SIZE).eval()
+    ours, theirs = cancernet(SIZE).eval(), build_handwritten(SIZE).eval()
     assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
     copy_weights(ours, theirs)
     image = draw_batch()[0]

@@ -1,7 +1,7 @@
-"""Batch norm by torch's fused call with the statistics that Keras keeps.
+"""Batch norm by torch's fused call, with the moving statistics of Keras.
 
 Keras 3 stores the biased variance of a batch in the moving variance, torch the unbiased one (factor n / (n - 1), with n
-values per channel). The moving variance decides every prediction, so the difference is taken out again at each update.
+values per channel). The moving variance enters every prediction, so each update removes the difference.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from cancernet.errors import InputError
 
 
 class BatchNorm(_BatchNorm):
-    """Batch norm over (B, C) or (B, C, H, W). The caller registers parameters and statistics: they belong to Keras.
+    """Batch norm over (B, C) or (B, C, H, W). The caller registers parameters and statistics, which belong to Keras.
 
     Args:
         features: Number of channels.
         epsilon: Added to the variance (Keras' default 1e-3).
         momentum: Weight of the newest batch: 1 - Keras' momentum.
-        frozen: Whether the statistics never move, in training neither, as with a Keras layer that is not trainable.
+        frozen: Whether the statistics stay fixed in training too, as in a Keras layer that is not trainable.
     """
 
     momentum: float
@@ -37,7 +37,7 @@ class BatchNorm(_BatchNorm):
         self.train()
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise per channel; in training by the batch, moving the statistics.
+        """Normalise per channel; in training by the batch's statistics, which also update the moving ones.
 
         With v the moving variance, b the batch's biased variance and m torch's momentum, torch leaves
         (1 - m) v + m b n / (n - 1). That times (n - 1) / n, plus (1 - m) v / n, is Keras' (1 - m) v + m b.
@@ -47,7 +47,7 @@ class BatchNorm(_BatchNorm):
         count = input.numel() // input.shape[1] * self._processes(input)
         if count == 1:
             return self._normalise_one(input)
-        # The fused call keeps what it is given for the backward pass: the buffer must not be written afterwards.
+        # The fused call saves its arguments for the backward pass: the buffer itself must not be written afterwards.
         variance = self.running_var.clone()
         output = self._normalise_batch(input, variance)
         self.running_var.mul_((1.0 - self.momentum) / count).add_(variance, alpha=(count - 1) / count)
@@ -59,11 +59,11 @@ class BatchNorm(_BatchNorm):
         return self
 
     def _processes(self, input: Tensor) -> int:
-        """Return how many processes share a batch; each is taken to hold as many patches as this one."""
+        """Return the number of processes that share a batch; each is assumed to hold as many patches as this one."""
         return 1
 
     def _normalise_batch(self, input: Tensor, variance: Tensor) -> Tensor:
-        """Make the fused call, which moves the running mean and the given variance."""
+        """Make the fused call, which updates the running mean and the given variance."""
         return F.batch_norm(input, self.running_mean, variance, self.weight, self.bias, True, self.momentum, self.eps)
 
     def _normalise_one(self, input: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class BatchNorm(_BatchNorm):
         return output if self.bias is None else output + self.bias.reshape(shape)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """Load without torch's batch counter: we keep none, and torch's own method would miss it in plain files."""
+        """Load without torch's batch counter, which is not kept here and which torch's own method would miss."""
         nn.Module._load_from_state_dict(self, state_dict, prefix, *rest)
 
 
@@ -87,7 +87,7 @@ class SyncedBatchNorm(BatchNorm, nn.SyncBatchNorm):
     """Batch norm over the batches of all processes, on the same parameters and statistics as a `BatchNorm`.
 
     Args:
-        source: The module to take the place of.
+        source: The module to replace.
         process_group: The processes that share a batch; None for all.
     """
 

@@ -1,19 +1,15 @@
-"""What every layer module needs to know about its Keras layer: where it stands, its variables, its activation."""
+"""The context of a Keras layer: input shapes, data format, variables that were taken over, activation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import keras
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cancernet.errors import InputError
-from cancernet.model.backend import require_torch_backend
-
-require_torch_backend()
-
-import keras  # noqa: E402  (the backend must be settled before)
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
@@ -30,17 +26,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "tanh": torch.tanh,
 }
-"""Elementwise activations by Keras' name; "linear" and "softmax" are handled where they stand."""
+"""Elementwise activations by Keras' name; `activation_of` handles "linear" and "softmax"."""
 
 
 @dataclass
-class Placement:
-    """Where a layer stands in the graph, and which of its variables its module has taken over.
+class LayerContext:
+    """Inputs of a layer in the graph, and the variables that its torch module has taken over.
 
     Attributes:
         shapes: Keras shapes of the inputs, with the batch dimension.
         channels_last: Whether these shapes are (B, H, W, C).
-        variables: Filled by `adopt`: name of the module's parameter or buffer -> Keras variable.
+        variables: Name of the module's parameter or buffer -> Keras variable; filled by `adopt`.
     """
 
     shapes: list[tuple[int | None, ...]]
@@ -53,7 +49,12 @@ class Placement:
         return len(self.shapes[0])
 
     def dimension(self, axis: int) -> int:
-        """Translate an axis of the Keras tensor into the dimension of ours."""
+        """Translate an axis of the Keras tensor into the dimension of the torch tensor.
+
+        Example:
+            >>> LayerContext([(None, 50, 50, 3)], channels_last=True).dimension(-1)
+            1
+        """
         axis %= self.rank
         return (0, 2, 3, 1)[axis] if self.rank == 4 and self.channels_last else axis
 
@@ -63,7 +64,7 @@ class Placement:
             module.register_parameter(name, None)
             return
         value: nn.Parameter = variable.value
-        value.data = value.data.cpu()  # Keras built on its default device; the trainer decides where it goes from here
+        value.data = value.data.cpu()  # Keras built on its default device; the trainer moves it
         if statistic:
             module.register_buffer(name, value.data)
         else:
@@ -79,15 +80,15 @@ def activation_name(layer: keras.layers.Layer) -> str:
     return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)
 
 
-def activation_of(layer: keras.layers.Layer, place: Placement) -> Callable[[Tensor], Tensor] | None:
+def activation_of(layer: keras.layers.Layer, context: LayerContext) -> Callable[[Tensor], Tensor] | None:
     """Return the torch function of a layer's activation, None where it has none."""
     name = activation_name(layer)
     if name == "linear":
         return None
     axis = getattr(layer, "axis", -1)
     if name == "softmax" and isinstance(axis, int):
-        return partial(torch.softmax, dim=place.dimension(axis))
-    # A function of the user's own may bear the name of one of Keras'.
+        return partial(torch.softmax, dim=context.dimension(axis))
+    # A user's function may have the name of one of Keras'.
     if name not in ACTIVATIONS or layer.activation is not getattr(keras.activations, name):
         raise unsupported(layer, f"activation {name!r}; supported: linear, softmax, {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]

@@ -1,4 +1,4 @@
-"""A Keras layer or operation without fused execution, called as its model would call it: slower, but it runs."""
+"""Keras call: run a Keras layer or operation that has no fused form as its model would; slower, but complete."""
 
 import re
 from collections.abc import Iterator
@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import keras
 import torch
 from torch import Tensor, nn
 
-from cancernet.model.backend import require_torch_backend
-from cancernet.model.fused.context import Placement
-
-require_torch_backend()
-
-import keras  # noqa: E402  (the backend must be settled before)
+from cancernet.model.fused.context import LayerContext
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Stands for the tensor of this number among the arguments of a call."""
+    """Placeholder for the tensor of this number among the arguments of a call."""
 
     number: int
 
@@ -27,26 +23,26 @@ class _Place:
 class KerasCall(nn.Module):
     """One layer or operation of a Keras graph, run by Keras on the device of its input.
 
-    Trainable variables are parameters, all others are buffers, frozen ones among them; the states of seed generators
-    are neither. Names are the variables' own, numbered where a nested layer repeats one.
+    Trainable variables are parameters; all others, frozen ones included, are buffers; states of seed generators are
+    neither. Names are those of the variables, numbered where a nested layer repeats one.
 
     Args:
         operation: The Keras layer, or an operation of `keras.ops` that a graph holds.
-        place: Where it stands.
+        context: Its inputs in the graph.
         reason: Why it does not run fused.
     """
 
-    def __init__(self, operation: keras.Operation, place: Placement, reason: str) -> None:
+    def __init__(self, operation: keras.Operation, context: LayerContext, reason: str) -> None:
         super().__init__()
         self.reason = reason
-        self.channels_last = place.channels_last
+        self.channels_last = context.channels_last
         self._calls: list[tuple[Any, Any]] = []
         self.hold(operation)
         trained = {id(variable) for variable in getattr(operation, "trainable_variables", ())}
         for variable in getattr(operation, "weights", ()):
             stem = re.sub(r"\W", "_", variable.name)
             name = next(name for name in _numbered(stem) if not hasattr(self, name))
-            place.adopt(self, name, variable, statistic=id(variable) not in trained)
+            context.adopt(self, name, variable, statistic=id(variable) not in trained)
 
     @property
     def operation(self) -> keras.Operation:
@@ -54,11 +50,11 @@ class KerasCall(nn.Module):
         return self.__dict__["_operation"]
 
     def hold(self, operation: keras.Operation) -> None:
-        """Hold on to a layer, which as a torch module would otherwise be registered with its weights a second time."""
+        """Keep a layer without registering it as a child, which would list its weights a second time."""
         self.__dict__["_operation"] = operation
 
     def note(self, args: Any, kwargs: Any) -> int:
-        """Remember how the graph calls the operation, tensors apart, and return the number of that way."""
+        """Record the arguments of one call in the graph, tensors left open, and return the number of the record."""
         tensors = count()
         self._calls.append(
             keras.tree.map_structure(
@@ -67,16 +63,20 @@ class KerasCall(nn.Module):
         )
         return len(self._calls) - 1
 
-    # Keras' own code is full of what breaks a compiled graph: one break around all of it.
+    # Keras' code breaks a compiled graph in many places: make one break around all of it.
     @torch.compiler.disable
     def forward(self, *inputs: Tensor, call: int) -> Tensor | tuple[Tensor, ...]:
-        """Compute one call, or all outputs of one; images are (B, C, H, W) on both sides."""
+        """Run the recorded call of this number; images are (B, C, H, W) on both sides.
+
+        Returns:
+            The output, or a tuple where the operation has several.
+        """
         given = [self._to_keras(value) for value in inputs]
         args, kwargs = keras.tree.map_structure(
             lambda leaf: given[leaf.number] if isinstance(leaf, _Place) else leaf, self._calls[call]
         )
         if isinstance(self.operation, keras.layers.Layer):
-            # Layers that do not take it hand it on to layers inside that do.
+            # Layers that do not take it pass it on to layers inside that do.
             kwargs = {**kwargs, "training": self.training}
         with keras.device(str(inputs[0].device)):
             outputs = keras.tree.flatten(self.operation(*args, **kwargs))
@@ -94,12 +94,12 @@ class KerasCall(nn.Module):
         return type(self.operation).__name__
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the Keras layer out: the network that holds this module rebuilds its Keras model, and gives it back."""
+        """Leave the Keras layer out: the network rebuilds its Keras model and gives the layer back."""
         return {key: value for key, value in self.__dict__.items() if key != "_operation"}
 
 
 def custom_objects(operations: list[keras.Operation]) -> dict[str, Any]:
-    """Return foreign classes and activations of layers, by name: Keras rebuilds only those that it is told of."""
+    """Return classes and activations of layers that are not Keras' own, by name, as Keras needs to rebuild them."""
     found: dict[str, Any] = {}
     for operation in operations:
         for item in (type(operation), getattr(operation, "activation", None)):

@@ -1,8 +1,8 @@
-"""Run a Keras model as fused torch calls on the Keras model's own weights.
+"""The fused network: a Keras model as fused torch calls on the Keras model's own weights.
 
 Keras on torch is slow (its batch norm alone is some 15 elementwise operations), ignores `train()` and `eval()`, keeps
-statistics as parameters, and hides its layers from everything that walks torch modules. `TorchNetwork` walks the built
-Keras graph once and gives each layer a small torch module that shares the layer's memory: there is one set of weights.
+statistics as parameters, and hides its layers from code that walks torch modules. `TorchNetwork` traces the built Keras
+graph once and gives each layer a small torch module on the layer's memory, so that there is one set of weights.
 """
 
 import random
@@ -10,55 +10,26 @@ import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
+import keras
 import torch
 from torch import Tensor, nn
 
 from cancernet.errors import InputError
-from cancernet.model.backend import require_torch_backend
 from cancernet.model.fused.batch_norm import BatchNorm, SyncedBatchNorm
 from cancernet.model.fused.keras_call import KerasCall, custom_objects
-from cancernet.model.fused.layers import BUILDERS
 from cancernet.model.fused.tracing import Graph, trace
 
-require_torch_backend()
-
-import keras  # noqa: E402  (the backend must be settled before)
-
-from cancernet.model.network import CancerNet  # noqa: E402
-
-__all__ = ["BUILDERS", "TorchNetwork", "build_network"]
-
-NAMED = 5
-"""How many slow layers a warning names."""
-
-
-def build_network(width: int = 50, height: int = 50, depth: int = 3, classes: int = 2) -> "TorchNetwork":
-    """Build CancerNet for training, on the CPU whatever device Keras would choose; the trainer moves it.
-
-    Args:
-        width: Width of a patch in pixels, at least 8.
-        height: Height of a patch in pixels, at least 8.
-        depth: Number of colour channels.
-        classes: Number of logits: 1 for one sigmoid unit, else a softmax.
-
-    Returns:
-        The network with fresh random weights, from Keras' initialisers.
-
-    Raises:
-        InputError: A size that the network cannot take.
-    """
-    with keras.device("cpu"):
-        return TorchNetwork(CancerNet.build(width=width, height=height, depth=depth, classes=classes))
+MOST_NAMED = 5
+"""Number of slow layers that a warning names."""
 
 
 class TorchNetwork(nn.Module):
     """A Keras model as a torch module: images (B, C, H, W), float in [0, 1], to logits (B, classes).
 
     Each Keras layer is a child module of the same name. A layer that cannot run fused is called through Keras, and a
-    warning names it. Parameters are the Keras model's own `Parameter` objects; batch
-    norm statistics are buffers on the memory of the Keras variables. Keys of the `state_dict` are stable
-    ("block1_conv1.depthwise_kernel", "block1_norm1.running_var"), hold each value once and nothing else. The final
-    softmax or sigmoid is left out.
+    warning names it. Parameters are the Keras model's own `Parameter` objects; batch-norm statistics are buffers on the
+    memory of the Keras variables. The `state_dict` has stable keys ("block1_conv1.depthwise_kernel",
+    "block1_norm1.running_var") and holds each value once. The final softmax or sigmoid is left out.
 
     Args:
         keras_model: A built functional or Sequential model with one image input and one output. Its variables are
@@ -67,10 +38,15 @@ class TorchNetwork(nn.Module):
     Attributes:
         image_shape: (C, H, W) that the network takes; None where any size will do.
         classes: Number of logits.
-        output_activation: What was left out: "softmax", "sigmoid" or "linear".
+        output_activation: Activation that was left out: "softmax", "sigmoid" or "linear".
 
     Raises:
         InputError: The graph cannot run this way.
+
+    Example:
+        >>> from cancernet.model.network import CancerNet
+        >>> TorchNetwork(CancerNet.build())(torch.zeros(4, 3, 50, 50)).shape
+        torch.Size([4, 2])
     """
 
     def __init__(self, keras_model: keras.Model) -> None:
@@ -84,7 +60,7 @@ class TorchNetwork(nn.Module):
         for name, module in graph.modules.items():
             if hasattr(self, name):
                 raise InputError(
-                    f"Layer name {name!r} is taken by the network itself: give the Keras layer another one"
+                    f"Layer name {name!r} is an attribute of torch modules: give the Keras layer another name"
                 )
             self.add_module(name, module)
         self._hold(keras_model, graph)
@@ -109,30 +85,30 @@ class TorchNetwork(nn.Module):
 
     @property
     def keras_model(self) -> keras.Model:
-        """The Keras model, on the present weights. It is no submodule: torch must not find the weights twice."""
+        """The Keras model, with the present weights. It is no submodule: torch must not find the weights twice."""
         self._relink()
         return self.__dict__["_keras"]
 
     @property
     def keras_calls(self) -> dict[str, KerasCall]:
-        """The layers that run through Keras, by name; none where all of the network runs fused."""
+        """The layers that run through Keras, by name; empty where the whole network runs fused."""
         return {name: child for name, child in self.named_children() if isinstance(child, KerasCall)}
 
     def _warn_of_slow_layers(self) -> None:
         slow = [call.reason for call in self.keras_calls.values()]
         if slow:
-            more = f"; and {len(slow) - NAMED} more" if len(slow) > NAMED else ""
-            warnings.warn(f"Runs through Keras, which is slower: {'; '.join(slow[:NAMED])}{more}", stacklevel=3)
+            more = f"; and {len(slow) - MOST_NAMED} more" if len(slow) > MOST_NAMED else ""
+            warnings.warn(f"Runs through Keras, which is slower: {'; '.join(slow[:MOST_NAMED])}{more}", stacklevel=3)
 
     def _hold(self, keras_model: keras.Model, graph: Graph) -> None:
-        # A Keras model is a torch module, which nn.Module would register if it were assigned in the usual way.
+        # A Keras model is a torch module, which a plain assignment would register as a child.
         self.__dict__["_keras"] = keras_model
         self.__dict__["_variables"] = graph.variables
         for name, call in self.keras_calls.items():
             call.hold(cast(KerasCall, graph.modules[name]).operation)
 
     def _relink(self) -> None:
-        """Let the Keras variables see the tensors of this module, wherever those have been moved or replaced."""
+        """Point the Keras variables to the tensors of this module that were moved or replaced."""
         for key, variable in self.__dict__["_variables"].items():
             owner, _, name = key.rpartition(".")
             module = self.get_submodule(owner)
@@ -141,20 +117,20 @@ class TorchNetwork(nn.Module):
             if value is tensor:
                 continue
             if isinstance(module, KerasCall) and isinstance(tensor, nn.Parameter):
-                variable._value = tensor  # Keras computes with it, so that is where the gradient has to arrive
+                variable._value = tensor  # Keras computes with it, so the gradient has to arrive there
             elif torch._has_compatible_shallow_copy_type(value, tensor):
                 value.data = tensor.data  # the same object: other parts of Keras hold it too
             else:  # to or from the meta device
                 variable._value = nn.Parameter(tensor.detach(), requires_grad=value.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TorchNetwork":
-        """Move or cast (`to`, `half`, `double`, ...), then take the Keras variables along."""
+        """Move or cast (`to`, `half`, `double`, ...), then update the Keras variables."""
         super()._apply(fn, recurse)
         self._relink()
         return self
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Add a child; a synchronised batch norm that torch puts in place of ours keeps Keras' statistics.
+        """Add a child; torch's synchronised batch norm is replaced by one that keeps Keras' statistics.
 
         `torch.nn.SyncBatchNorm.convert_sync_batchnorm`, Lightning's ``sync_batchnorm``, calls this for each child.
         """
@@ -164,7 +140,7 @@ class TorchNetwork(nn.Module):
         super().add_module(name, module)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what copying and pickling need: the Keras model travels as its configuration, its weights as ours."""
+        """Return the state for copying and pickling: the Keras model as its configuration, the weights as torch's."""
         state = {key: value for key, value in self.__dict__.items() if key not in ("_keras", "_variables")}
         model = self.__dict__["_keras"]
         configuration = keras.saving.serialize_keras_object(model)
@@ -175,19 +151,19 @@ class TorchNetwork(nn.Module):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Rebuild the Keras model around the weights, without drawing from any random generator."""
+        """Rebuild the Keras model around the weights; all random generators keep their state."""
         state = dict(state)
         configuration, custom = state.pop("_configuration"), state.pop("_custom")
         super().__setstate__(state)
-        drawn = random.getstate()
+        before = random.getstate()
         with keras.device("cpu"), torch.random.fork_rng(devices=[]):
-            # Not safe mode: whoever copies or unpickles a network runs its code anyway, its Lambda layers too.
+            # No safe mode: copying or unpickling a network runs its code anyway, that of Lambda layers included.
             model = keras.saving.deserialize_keras_object(configuration, custom_objects=custom, safe_mode=False)
             self._hold(model, trace(model))
-        random.setstate(drawn)
+        random.setstate(before)
         self._relink()
 
 
 def _relink_after_loading(network: TorchNetwork, incompatible_keys: object) -> None:
-    """Take the Keras variables along where loading replaced tensors (``assign=True``) instead of filling them."""
+    """Update the Keras variables where loading replaced tensors (``assign=True``) instead of filling them."""
     network._relink()

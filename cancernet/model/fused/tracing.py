@@ -1,25 +1,21 @@
-"""Walk a built Keras graph once and list the calls, in order, with a torch module for each layer."""
+"""Tracing: walk a built Keras graph once and list its calls in order, with a torch module for each layer."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 from torch import nn
 
 from cancernet.errors import InputError
-from cancernet.model.backend import require_torch_backend
-from cancernet.model.fused.context import Placement, activation_name, unsupported
-from cancernet.model.fused.convolution import Convolution
+from cancernet.model.fused.context import LayerContext, activation_name, unsupported
 from cancernet.model.fused.keras_call import KerasCall
 from cancernet.model.fused.layers import Dense, build_layer
-
-require_torch_backend()
-
-import keras  # noqa: E402  (the backend must be settled before)
+from cancernet.model.fused.spatial import Convolution
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call: the module's name, its options, the slots it reads and fills, and those that no later call reads."""
+    """One call: the module's name, its options, the slots it reads and fills, and those that it is the last to read."""
 
     module: str
     inputs: tuple[int, ...]
@@ -35,9 +31,9 @@ class Graph:
     Attributes:
         image_shape: (C, H, W) of the input; None where any size will do.
         classes: Number of outputs.
-        steps: The calls in an order that works.
-        output: The slot that holds the logits at the end.
-        output_activation: What was left out at the end: "softmax", "sigmoid" or "linear".
+        steps: The calls in an order in which each input is ready.
+        output: The slot of the logits.
+        output_activation: Activation that was left out at the end: "softmax", "sigmoid" or "linear".
         modules: The torch module of each layer, by its name.
         variables: Dotted name of a parameter or buffer -> the Keras variable on the same memory.
     """
@@ -52,7 +48,7 @@ class Graph:
 
 
 def trace(model: keras.Model) -> Graph:
-    """Walk a functional or Sequential model. Branches, shared layers and models inside models are followed.
+    """Trace a functional or Sequential model, with its branches, shared layers and nested models.
 
     Raises:
         InputError: The model is not of this kind, has several inputs or outputs, or does not end as a classifier.
@@ -81,7 +77,7 @@ def trace(model: keras.Model) -> Graph:
 
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:
-    """Return the layer that gives the output of a model, inside models where they stand at its end."""
+    """Return the layer that gives the output of a model, also where it lies in a nested model."""
     (node,) = _functional(model)._nodes_by_depth[0]
     return last_layer(node.operation) if isinstance(node.operation, keras.Model) else node.operation
 
@@ -96,7 +92,7 @@ class _Walk:
     slots: int = 1
 
     def follow(self, functional: keras.Model, inputs: tuple[int, ...], prefix: str) -> tuple[int, ...]:
-        """Add the calls of a graph whose inputs stand in the given slots, and return the slots of its outputs."""
+        """Add the calls of a graph whose inputs are in the given slots, and return the slots of its outputs."""
         places = {id(tensor): slot for tensor, slot in zip(functional.inputs, inputs, strict=True)}
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
@@ -109,7 +105,7 @@ class _Walk:
 
     def _call(self, node: Any, read: tuple[int, ...], prefix: str) -> tuple[int, ...]:
         layer = node.operation
-        # Keras notes training=False in its Sequential graphs; a call of the model with `training` overrules it.
+        # Keras records training=False in Sequential graphs; a call of the model with `training` overrules it.
         kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "training" and v is not None}
         tensors = all(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(node.arguments.args))
         special = None if tensors and not kwargs and len(node.outputs) == 1 else "is called with more than tensors"
@@ -117,13 +113,13 @@ class _Walk:
             return self.follow(_functional(layer), read, f"{prefix}{layer.name}_")
         name = self._name(layer, prefix)
         if name not in self.modules:
-            place = Placement([tuple(tensor.shape) for tensor in node.input_tensors], self.channels_last)
-            self.modules[name] = build_layer(layer, place, special)
+            context = LayerContext([tuple(tensor.shape) for tensor in node.input_tensors], self.channels_last)
+            self.modules[name] = build_layer(layer, context, special)
             self.layers[name] = layer
-            self.variables |= {f"{name}.{key}": variable for key, variable in place.variables.items()}
+            self.variables |= {f"{name}.{key}": variable for key, variable in context.variables.items()}
         module = self.modules[name]
         if special and not isinstance(module, KerasCall):
-            raise unsupported(layer, f"{special} once, and elsewhere with tensors alone; use two layers")
+            raise unsupported(layer, f"{special} in one place and with tensors alone in another; use two layers")
         options = {"call": module.note(node.arguments.args, kwargs)} if isinstance(module, KerasCall) else {}
         outputs = tuple(range(self.slots, self.slots + len(node.outputs)))
         self.slots += len(outputs)
@@ -138,24 +134,28 @@ class _Walk:
 
 
 def _graph(model: keras.Model) -> keras.Model | None:
-    """Return the functional graph of a model: a Sequential one holds it inside, a subclass of Model has none."""
+    """Return the functional graph of a model: inside a Sequential one, None for a subclass of Model."""
     graph = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
     return graph if isinstance(graph, keras.Model) and hasattr(graph, "_nodes_by_depth") else None
 
 
 def _functional(model: keras.Model) -> keras.Model:
-    """Return the functional graph of a model, or say that it has none."""
+    """Return the functional graph of a model.
+
+    Raises:
+        InputError: It has none.
+    """
     graph = _graph(model)
     if graph is None:
         raise InputError(
-            f"Model {getattr(model, 'name', model)!r} has no graph to walk: build a functional or Sequential Keras "
+            f"Model {getattr(model, 'name', model)!r} has no graph to trace: build a functional or Sequential Keras "
             "model with its input shape given"
         )
     return graph
 
 
 def _channels_last(functional: keras.Model) -> bool:
-    """Return the data format of a model, read from its layers; Keras' present setting where none of them says."""
+    """Return whether the layers of a model are channels-last; Keras' present setting where none has a format."""
     formats = {str(f) for layer in functional._flatten_layers() if (f := getattr(layer, "data_format", None))}
     if len(formats) > 1:
         raise InputError(f"Model {functional.name!r} mixes data formats: {sorted(formats)}. Build it in one of them")
@@ -163,11 +163,11 @@ def _channels_last(functional: keras.Model) -> bool:
 
 
 def _leave_out_probability(graph: Graph, layers: dict[str, keras.Operation]) -> None:
-    """Take the softmax or sigmoid off the end: a layer of its own, or the activation of the last dense layer."""
+    """Remove the softmax or sigmoid at the end: a separate layer, or the activation of the last dense layer."""
     last = graph.steps[-1]
     layer, module = layers[last.module], graph.modules[last.module]
     activation = activation_name(layer)
-    # What an operation or a layer of unknown kind gives may be probabilities as well as logits.
+    # The output of an operation or an unknown layer may be probabilities or logits.
     clear = not isinstance(module, KerasCall) or (hasattr(layer, "activation") and activation == "linear")
     if last.outputs != (graph.output,) or activation not in ("linear", "softmax", "sigmoid") or not clear:
         raise unsupported(layer, "the last layer must be linear, a softmax or a sigmoid; end with layers.Activation")
@@ -181,7 +181,7 @@ def _leave_out_probability(graph: Graph, layers: dict[str, keras.Operation]) -> 
 
 
 def _with_releases(steps: list[Step], output: int) -> list[Step]:
-    """Note at each call which slots are read there for the last time, so that memory is freed as early as can be."""
+    """Record at each call the slots that no later call reads, so that their memory is freed as early as possible."""
     last_reader = {slot: i for i, step in enumerate(steps) for slot in step.inputs}
     return [
         replace(step, release=tuple({slot for slot in step.inputs if last_reader[slot] == i and slot != output}))

@@ -1,4 +1,4 @@
-"""Read a model's configuration as a list of words, and hold it against CancerNet's. No layer is ever built from it."""
+"""Describe a model's configuration as a list of words, to compare with CancerNet's. No layer is built from it."""
 
 import math
 from dataclasses import dataclass
@@ -9,20 +9,22 @@ from cancernet.errors import InputError
 Layer = dict[str, Any]
 
 SCALE = 1 / 255
+"""Factor from pixel values of 0 to 255 to the 0 to 1 that the networks take."""
 EPSILON = 1e-3
+"""What Keras' batch norm adds to the variance by default."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the configuration says beyond the weights.
+    """What a configuration says beyond the weights.
 
     Attributes:
-        steps: The layers as words, in order ("separable 32", "relu", "norm", "pool"), what acts in training only left
-            out.
-        image_size: Side of the input in pixels; None where it is not written.
+        steps: The layers as words, in order ("separable 32", "relu", "norm", "pool"), without those that act in
+            training only.
+        image_size: Side of the input in pixels; None where the configuration has none.
         transposed: Whether the flatten kept the order (channels, height, width), so that the dense kernel needs
             re-ordering.
-        logit_scale: What the last layer's output is multiplied with before softmax or sigmoid: 1 / temperature.
+        logit_scale: Factor of the last layer's output before softmax or sigmoid: 1 / temperature.
     """
 
     steps: tuple[str, ...]
@@ -35,19 +37,24 @@ def read_architecture(config: dict[str, Any]) -> Architecture:
     """Read the configuration of a Sequential or a functional model.
 
     Raises:
-        InputError: Not such a model, branches in it, or an input that is not square.
+        InputError: Another kind of model, one with branches, or one whose input is not square.
+
+    Example:
+        >>> dense = {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}}
+        >>> read_architecture({"class_name": "Sequential", "config": [dense]}).steps
+        ('dense 2', 'softmax')
     """
     layers = _in_order(config)
-    first = {_config(layer).get("data_format") for layer in layers if _class(layer) != "Flatten"} - {None}
-    if len(first) > 1:
-        raise InputError(f"mixes the data formats {sorted(map(str, first))}; CancerNet has one")
-    channels_first = first == {"channels_first"}
+    formats = {_config(layer).get("data_format") for layer in layers if _class(layer) != "Flatten"} - {None}
+    if len(formats) > 1:
+        raise InputError(f"mixes the data formats {sorted(map(str, formats))}; CancerNet has one")
+    channels_first = formats == {"channels_first"}
     steps: list[str] = []
     scale = 1.0
     for layer in layers:
         words = _words(layer, channels_first)
         if words == [f"rescaling {SCALE:.6g} + 0"] and not steps:
-            continue  # the file's own way from 0..255 to 0..1, which our data module does
+            continue  # from 0..255 to 0..1, which the data module does here
         if steps and steps[-1] in ("dense 1", "dense 2") and words[:1] == ["rescaling"]:
             scale *= _config(layer)["scale"]
             continue
@@ -84,7 +91,7 @@ def _in_order(config: dict[str, Any]) -> list[Layer]:
 
 
 def _sources(nodes: Any, names: set[str]) -> set[str]:
-    """Collect the layers that a layer reads: Keras 3 names them as `keras_history`, Keras 2 as first of a list."""
+    """Collect the inputs of a layer: Keras 3 names them in `keras_history`, Keras 2 as the first item of a list."""
     found: set[str] = set()
     pending = [nodes]
     while pending:
@@ -109,7 +116,7 @@ def _config(layer: Layer) -> dict[str, Any]:
 
 
 def _words(layer: Layer, channels_first: bool) -> list[str]:
-    """Put a layer into words, one for what it computes and one for its activation; none for what acts in training."""
+    """Describe a layer: a word for what it computes and one for its activation; none if it acts in training only."""
     settings, name = _config(layer), _class(layer)
     if name in ("InputLayer", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"):
         return []
@@ -167,7 +174,7 @@ def _activation(value: Any) -> list[str]:
 
 
 def _oddities(settings: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Name the settings that are not what they have to be; one number stands for a pair of the same."""
+    """List the settings that differ from those wanted; one number stands for a pair of equal ones."""
     return [f"{name} {value}" for name, (value, wanted) in settings.items() if value not in (wanted, [wanted] * 2)]
 
 
@@ -183,6 +190,6 @@ def _image_size(layers: list[Layer], channels_first: bool) -> int | None:
 
 
 def _transposed(layers: list[Layer], channels_first: bool) -> bool:
-    """Keras' own flatten of a channels-first model brings the channels last, unless it was not told (or too old)."""
+    """Return whether the flatten kept channels first; Keras brings them last only where its data format says so."""
     flatten = [layer for layer in layers if _class(layer) == "Flatten"]
     return channels_first and any(_config(layer).get("data_format") != "channels_first" for layer in flatten)

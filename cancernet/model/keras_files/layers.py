@@ -1,4 +1,4 @@
-"""The weights of one layer as they lie in HDF5, and the two ways in which Keras lays layers out there."""
+"""Read the weights of layers from HDF5, in the two layouts that Keras writes."""
 
 import re
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ import h5py
 import numpy as np
 
 MOST_VALUES = 1 << 26
-"""Values of one array above which a file is refused unread; the largest of a CancerNet has 1,179,648."""
-OTHER_STATE = ("optimizer", "optimizer_weights", "metrics", "compile_metrics", "seed_generator", "loss_tracker")
-"""Groups that hold no weights of layers."""
+"""Most values of one array; a larger one is refused unread. The largest of a CancerNet has 1,179,648."""
+OTHER_GROUPS = ("optimizer", "optimizer_weights", "metrics", "compile_metrics", "seed_generator", "loss_tracker")
+"""Groups without weights of layers."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A layer's name in the file, and its arrays (float32) in the order in which Keras keeps them."""
+    """A layer's name in the file, and its arrays (float32) in Keras' order."""
 
     name: str
     arrays: list[np.ndarray]
@@ -30,12 +30,17 @@ class StoredLayer:
 
     @property
     def kind(self) -> str:
-        """What the shapes tell: `separable`, `norm` or `dense`, else `unknown`."""
+        """Kind of the layer, see `kind_of`."""
         return kind_of(self.shapes)
 
 
 def kind_of(shapes: tuple[Shape, ...]) -> str:
-    """Tell a layer's kind from the shapes of its weights: `separable`, `norm`, `dense` or `unknown`."""
+    """Tell a layer's kind from the shapes of its weights: `separable`, `norm`, `dense` or `unknown`.
+
+    Example:
+        >>> kind_of(((256, 2), (2,)))
+        'dense'
+    """
     ranks = [len(shape) for shape in shapes]
     if ranks == [1, 1, 1, 1] and len(set(shapes)) == 1:
         return "norm"
@@ -58,7 +63,7 @@ def read_named_layers(group: h5py.Group) -> list[StoredLayer]:
 def read_counted_layers(group: h5py.Group) -> list[StoredLayer]:
     """Read the layout of Keras 3: groups named by class and counter, their arrays numbered under `vars`.
 
-    The counters give the order within one class; how classes alternate is not in the file.
+    The counters give the order within one class; the file does not tell how classes alternate.
     """
     layers = []
     for path, inner in _walk(group, ""):
@@ -71,7 +76,7 @@ def read_counted_layers(group: h5py.Group) -> list[StoredLayer]:
 
 def _walk(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
     for key in group:
-        if key in OTHER_STATE:
+        if key in OTHER_GROUPS:
             continue
         inner = _hard(group, key)
         if isinstance(inner, h5py.Group):
@@ -82,12 +87,17 @@ def _walk(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
 def _counter(name: str) -> tuple[str, int]:
     """Split "dense_12" into ("dense", 12), so that 12 comes after 2; a name without a counter comes first."""
     found = re.fullmatch(r"(.*?)(?:_(\d+))?", name)
-    assert found is not None  # the pattern takes anything
+    assert found is not None  # the pattern matches any text
     return found[1], int(found[2] or 0)
 
 
 def _hard(group: h5py.Group, name: str) -> Any:
-    """Return a member that lies in the file itself: a link may point to any other file of this machine."""
+    """Return a member that is stored in the file itself: a link could point to any file of this machine.
+
+    Raises:
+        KeyError: No such member.
+        ValueError: The member is missing, or a link.
+    """
     place = group
     for part in name.strip("/").split("/"):
         if part in ("", ".", "..") or not isinstance(place, h5py.Group):
@@ -119,7 +129,7 @@ def _read(dataset: Any) -> np.ndarray:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Return a list of names that Keras cut into several attributes where it was long."""
+    """Return a list of names, which Keras splits over several attributes where it is long."""
     if attribute in group.attrs:
         values = list(group.attrs[attribute])
     else:

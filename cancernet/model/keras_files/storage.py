@@ -1,8 +1,8 @@
-"""Open a weights file safely and tell what kind it is: only NumPy arrays and JSON come out.
+"""Open a weight file safely and tell its kind: only NumPy arrays and JSON are read.
 
 Four layouts are read. Keras 3 and tf_keras write a zip (`.keras`: config.json and model.weights.h5) or the inner HDF5
 file alone (`.weights.h5`); Keras 1 and 2 wrote HDF5 with names in attributes, the weights alone (`save_weights`) or
-under `model_weights` beside a `model_config` (`save`).
+under `model_weights`, with a `model_config` (`save`).
 """
 
 import io
@@ -10,7 +10,6 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,21 @@ from cancernet.model.keras_files.layers import StoredLayer, read_counted_layers,
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 LARGEST_MEMBER = 1 << 30
-"""Bytes of an archive's member above which it is refused unread; a CancerNet with its optimiser has 15 million."""
+"""Most bytes of a member of an archive; a larger one is refused unread. CancerNet and its optimiser: 15 million."""
 SOURCE_ATTRIBUTE = "cancernet"
-"""Root attribute in which our own `.weights.h5` says what they are, as JSON."""
+"""Root attribute in which an exported `.weights.h5` describes itself, as JSON."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds.
+    """Content of a weight file.
 
     Attributes:
         layers: Layers that have weights.
-        ordered: Whether the layers stand in the order of the network; otherwise only those of one kind do.
-        config: The model's configuration as Keras writes it; None where the file holds weights alone.
-        layout: What kind of file it is, in words.
-        note: What our own export wrote about itself, empty elsewhere.
+        ordered: Whether the layers are in the order of the network; otherwise only those of one kind are.
+        config: The model's configuration as Keras writes it; None where the file holds weights only.
+        layout: Kind of file, in words.
+        note: Description that `cancernet export` wrote; empty in other files.
     """
 
     layers: list[StoredLayer]
@@ -50,7 +49,7 @@ def read_file(path: Path) -> Stored:
     """Read layers and configuration of a file that Keras wrote.
 
     Raises:
-        InputError: No such file, not a layout known here, damaged, or a file that carries code.
+        InputError: The file is missing, of another kind, damaged, or carries code.
     """
     if not path.is_file():
         kind = "a folder (a SavedModel holds a program)" if path.is_dir() else "no file"
@@ -93,7 +92,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_hdf5(path: Path, content: h5py.File) -> Stored:
-    # A link could lead to any file of this machine, so only a group that lies here counts.
+    # A link could lead to any file of this machine, so only a group in this file counts.
     inside = isinstance(content.get("model_weights", getlink=True), h5py.HardLink)
     named = content["model_weights"] if inside else content
     config, note = _json_attribute(content, "model_config"), _json_attribute(content, SOURCE_ATTRIBUTE)
@@ -112,16 +111,19 @@ def _read_hdf5(path: Path, content: h5py.File) -> Stored:
 
 
 def refuse_code(path: Path, config: dict[str, Any]) -> None:
-    """Raise where a configuration asks for code: a Lambda layer, or a function that was stored in it.
+    """Refuse a configuration that asks for code, as a Lambda layer or a custom class.
 
-    Nothing of a configuration is ever run here; but a network with such a layer is not the one that would be built.
+    Nothing of a configuration is run here, but a network with such a layer is no CancerNet.
+
+    Raises:
+        InputError: Names the layer or class.
     """
     for entry in _objects(config):
         name = entry.get("class_name")
         if name in ("Lambda", "__lambda__", "TFOpLambda", "SlicingOpLambda"):
             inner = entry.get("config")
             label = inner.get("name", name) if isinstance(inner, dict) else name
-            raise _carries_code(path, f"a layer with code of its own ({name} {label!r})")
+            raise _carries_code(path, f"a layer with code in it ({name} {label!r})")
         registered = entry.get("registered_name")
         module = str(entry.get("module") or "keras")
         if module.split(".")[0] not in ("keras", "tf_keras", "builtins") or (registered and ">" in str(registered)):
@@ -129,7 +131,7 @@ def refuse_code(path: Path, config: dict[str, Any]) -> None:
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield each serialised object in a configuration, the compile settings left out: losses are not read."""
+    """Yield each serialised object of a configuration, without the compile settings, which are not read."""
     pending = [value]
     while pending:
         item = pending.pop()
@@ -149,7 +151,7 @@ def _carries_code(path: Path, what: str) -> InputError:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Tell a pickle by its protocol mark and its end, without loading it."""
+    """Recognise a pickle by its first and last bytes, without loading it."""
     with path.open("rb") as file:
         first = file.read(2)
         if len(first) < 2 or first[:1] != pickle.PROTO or first[1] > pickle.HIGHEST_PROTOCOL:
@@ -169,12 +171,3 @@ def _json_attribute(content: h5py.File, name: str) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-@contextmanager
-def described(path: Path) -> Iterator[None]:
-    """Put the path before an `InputError` that does not know it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error

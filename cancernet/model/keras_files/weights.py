@@ -1,7 +1,7 @@
-"""Weights of a CancerNet that Keras or tf.keras saved, brought into ours: matched by structure and shape, not by name.
+"""Read the weights of a CancerNet that Keras or tf.keras saved, matched by structure and shape, not by name.
 
-Layer names carry Keras' counters ("separable_conv2d_4"), so they say nothing. What has to agree is the order of the
-layers and the shape of every weight; and, where the file tells it, what every layer computes.
+Layer names carry Keras' counters ("separable_conv2d_4"), so they tell nothing. The order of the layers and the shape of
+every weight have to agree, and, where the file has a configuration, what every layer computes.
 """
 
 import math
@@ -16,11 +16,11 @@ from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.architecture import Architecture, read_architecture
 from cancernet.model.keras_files.layers import Shape, StoredLayer
-from cancernet.model.keras_files.storage import Stored, described, read_file
-from cancernet.model.network import BLOCKS, HEAD_UNITS
+from cancernet.model.keras_files.storage import Stored, read_file
+from cancernet.model.network import BLOCKS, HEAD_UNITS, output_activation
 
 TUTORIAL_SIZE = 48
-"""Side of the input where the file does not say it: the tutorial's."""
+"""The tutorial's side of the input in pixels, assumed where the file has none."""
 PARAMETERS = {
     "separable": ("depthwise_kernel", "pointwise_kernel", "bias"),
     "norm": ("weight", "bias", "running_mean", "running_var"),
@@ -38,9 +38,9 @@ class NetworkWeights:
     Attributes:
         state: Name in `TorchNetwork.state_dict` -> array, float32.
         classes: Number of output units: 2 under a softmax, or 1 under a sigmoid.
-        image_size: Side of the input in pixels, as the file says it, else the tutorial's where that fits.
-        image_size_known: Whether the file says it.
-        source: Where it comes from: file name and layout.
+        image_size: Side of the input in pixels, from the file, else the tutorial's where that fits.
+        image_size_known: Whether it comes from the file.
+        source: File name and layout.
     """
 
     state: dict[str, np.ndarray]
@@ -64,17 +64,17 @@ def read_weights(
 
     Args:
         file: The file.
-        image_size: Side of the input in pixels, where the file does not say it (weights alone never do).
-        flatten: Order in which the dense layer reads the image, where the file does not say it: `hwc`, or `chw` for a
+        image_size: Side of the input in pixels, where the file does not have it (files of weights only never do).
+        flatten: Order in which the dense layer reads the image, where the file does not have it: `hwc`, or `chw` for a
             channels-first model whose flatten did not transpose.
 
     Raises:
-        InputError: Not such a file, not a CancerNet (both sides are listed), code in it, or an option that contradicts
-            the file.
+        InputError: Another kind of file, not a CancerNet (both structures are listed), code in the file, or an option
+            that contradicts it.
     """
     path = Path(file)
     stored = read_file(path)
-    with described(path):
+    try:
         architecture = None if stored.config is None else read_architecture(stored.config)
         side, classes = _fit_shapes(stored)
         if architecture is not None:
@@ -84,35 +84,39 @@ def read_weights(
         if architecture is not None:
             transposed = architecture.transposed
             if flatten is not None and (flatten == "chw") != transposed:
-                raise InputError(f"--flatten {flatten} contradicts the file, whose layers say otherwise; leave it out")
+                raise InputError(
+                    f"--flatten {flatten} contradicts the file, whose layers have the other order; leave it out"
+                )
         state = _state(stored, transposed, side, 1.0 if architecture is None else architecture.logit_scale)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return NetworkWeights(state, classes, size, known, f"{path.name}, {stored.layout}")
 
 
 def load_weights(network: TorchNetwork, weights: NetworkWeights) -> None:
-    """Put weights into a network of ours.
+    """Load weights into a CancerNet.
 
     Raises:
         InputError: The network has another number of output units, or takes images of another size.
     """
-    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    theirs = {name: value.shape for name, value in weights.state.items()}
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in weights.state.items()}
     different = [
-        f"{name} {theirs.get(name)} against {ours.get(name)}"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
+        f"{name} {found.get(name)} instead of {wanted.get(name)}"
+        for name in sorted({*wanted, *found})
+        if wanted.get(name) != found.get(name)
     ]
     if different:
         raise InputError(
             f"{weights.source}: holds a CancerNet with {weights.classes} output units for images of "
-            f"{weights.image_size} pixels; theirs against ours: {', '.join(different)}. "
+            f"{weights.image_size} pixels: {', '.join(different)}. "
             f"Give --model.classes {weights.classes} --model.image_size {weights.image_size}"
         )
     network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.state.items()})
 
 
 def _expected(classes: int, side: int) -> list[_Expected]:
-    """List CancerNet's layers that have weights, in order."""
+    """List the layers of CancerNet that have weights, in order."""
     layers, channels = [], 3
     for block, (filters, convolutions) in enumerate(BLOCKS, start=1):
         for i in range(1, convolutions + 1):
@@ -129,10 +133,10 @@ def _expected(classes: int, side: int) -> list[_Expected]:
 
 
 def _fit_shapes(stored: Stored) -> tuple[int, int]:
-    """Hold the shapes of all weights against CancerNet's.
+    """Compare the shapes of all weights with CancerNet's.
 
     Returns:
-        Side of the image that is flattened, and the number of output units: the two things that may differ.
+        Side of the image that is flattened, and the number of output units, the two sizes that may differ.
     """
     dense = [layer.shapes for layer in stored.layers if layer.kind == "dense"]
     features = dense[0][0][0] if dense else 0
@@ -146,7 +150,7 @@ def _fit_shapes(stored: Stored) -> tuple[int, int]:
 
 
 def _sequence(layers: list[Any], ordered: bool) -> Any:
-    """Return what has to agree: one sequence, or one for each kind where the file does not keep their order."""
+    """Return the kinds and shapes to compare: in one order, or per kind where the file does not keep the order."""
     shapes = [(layer.kind, layer.shapes) for layer in layers]
     return shapes if ordered else {kind: [s for k, s in shapes if k == kind] for kind, _ in shapes}
 
@@ -160,12 +164,12 @@ def _listing(layers: list[Any]) -> str:
 
 
 def _fit_steps(architecture: Architecture, classes: int) -> None:
-    """Hold what the layers compute against CancerNet."""
+    """Compare what the layers compute with CancerNet."""
     expected: list[str] = []
     for filters, convolutions in BLOCKS:
         expected += [f"separable {filters}", "relu", "norm"] * convolutions + ["pool"]
     expected += ["flatten", f"dense {HEAD_UNITS}", "relu", "norm", f"dense {classes}"]
-    expected.append("sigmoid" if classes == 1 else "softmax")
+    expected.append(output_activation(classes))
     if list(architecture.steps) != expected:
         raise InputError(
             f"not a CancerNet. Its layers are {', '.join(architecture.steps)}. CancerNet's are {', '.join(expected)}"
@@ -173,12 +177,15 @@ def _fit_steps(architecture: Architecture, classes: int) -> None:
 
 
 def _image_size(stored: Stored, architecture: Architecture | None, side: int, asked: int | None) -> tuple[int, bool]:
-    """Decide on the side of the input; three poolings halve it, so eight sizes share their weights."""
+    """Return the side of the input, and whether the file or the caller gave it.
+
+    Three poolings halve the image, so eight sizes have the same weights.
+    """
     possible = range(8 * side, 8 * side + 8)
-    told = stored.note.get("image_size") if architecture is None else architecture.image_size
-    if told is not None and asked not in (None, told):
-        raise InputError(f"--image_size {asked} contradicts the file, whose network takes {told} pixels; leave it out")
-    size = asked if told is None else told
+    known = stored.note.get("image_size") if architecture is None else architecture.image_size
+    if known is not None and asked not in (None, known):
+        raise InputError(f"--image_size {asked} contradicts the file, whose network takes {known} pixels; leave it out")
+    size = asked if known is None else known
     if size is None:
         return (TUTORIAL_SIZE if TUTORIAL_SIZE in possible else possible[0]), False
     if size not in possible:

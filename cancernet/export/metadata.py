@@ -1,4 +1,4 @@
-"""What an exported file says about itself, as JSON."""
+"""Metadata of an exported file, as JSON."""
 
 import json
 import math
@@ -7,30 +7,30 @@ from typing import Any
 
 from cancernet import __version__
 from cancernet.data.stains import REFERENCE_DEVIATION, REFERENCE_MEAN, TISSUE_DENSITY
+from cancernet.evaluation.figures import CLASS_NAMES
 from cancernet.training.checkpoints import data_state, network_config, recorded_calibration, run_folder
 
 NOTICE = "Research software for patches of H&E-stained breast tissue: never a diagnosis, no decision about a patient."
-CLASS_NAMES = ("benign", "IDC")
 METRICS = (
     *("auroc", "average_precision", "brier", "log_loss", "threshold", "confusion_matrix", "accuracy"),
     *("balanced_accuracy", "precision", "sensitivity", "specificity", "npv", "f1", "mcc", "at_validation_threshold"),
     *("prevalence", "patches", "cases", "data", "split", "leaks", "synthetic", "exposure_known"),
 )
-"""Entries of `metrics.json` that travel with the model."""
+"""Entries of `metrics.json` that are copied into the file."""
 
 
 def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -> dict[str, Any]:
     """Collect threshold, class names, split, metrics and version of a checkpoint.
 
     Args:
-        checkpoint: Its path, which says where its run folder is.
-        content: What is in it.
-        form: The format of the export. Only weights hold neither scaling nor temperature.
-        dtype: `uint8` or `float32`, of the patches.
+        checkpoint: Its path, from which the run folder follows.
+        content: Its content.
+        form: The format of the export. Only `weights` has neither scaling nor temperature.
+        dtype: Type of the patches, `uint8` or `float32`.
 
     Returns:
-        What can be said as JSON. `threshold` belongs to the probabilities that the file itself gives: calibrated, but
-        for `weights`; `threshold_uncalibrated` belongs to the network's own.
+        Values for JSON. `threshold` applies to the probabilities of the file, which are calibrated except for
+        `weights`; `threshold_uncalibrated` applies to those of the network without temperature.
     """
     network, calibration = network_config(content), recorded_calibration(content)
     size, state = network["image_size"], data_state(content)
@@ -71,7 +71,7 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
 
 
 def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what a case's patches are to be brought to before the model sees them; None where they stay as they are.
+    """Return how to normalise the patches of a case before the model sees them; None where they stay unchanged.
 
     An exported model sees single patches, so it cannot measure the stains of a case.
     """
@@ -91,14 +91,19 @@ def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def move_threshold(threshold: float, temperature: float) -> float:
-    """Translate a threshold on uncalibrated probabilities into the same one on calibrated probabilities."""
+    """Translate a threshold on uncalibrated probabilities into the equivalent one on calibrated probabilities.
+
+    Example:
+        >>> round(move_threshold(0.3, temperature=2.0), 4)
+        0.3956
+    """
     if not 0 < threshold < 1:
-        return threshold  # nothing, or everything, is called either way
+        return threshold  # all or no patches are called IDC in both cases
     return 1 / (1 + math.exp(-math.log(threshold / (1 - threshold)) / temperature))
 
 
 def _metrics(checkpoint: Path) -> dict[str, Any] | None:
-    """Return what the last test on the run's own test part found, where it judged this very file."""
+    """Return the test metrics of the run folder if they belong to this checkpoint."""
     file = run_folder(checkpoint) / "metrics.json"
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))

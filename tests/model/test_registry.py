@@ -3,18 +3,16 @@
 
 import warnings
 
+import keras
 import numpy as np
 import pytest
 import torch
 
 from cancernet.errors import InputError
-from cancernet.model import compact
-from cancernet.model.fused.dropout import LEVELS
-from cancernet.model.network import CancerNet
+from cancernet.model.fused.layers import BYTE_VALUES
+from cancernet.model.network import COMPACT_DROPOUT, CancerNet, build_compact
 from cancernet.model.registry import create_network
 from tests.model.agreement import compare_training, images, shake, to_keras, without_dropout
-
-import keras  # isort: skip
 
 MOBILENET = "keras.applications.MobileNetV2"
 
@@ -29,28 +27,21 @@ def mobilenet():
     return network
 
 
-@pytest.fixture
-def double_precision():
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
 @pytest.mark.parametrize(("classes", "total"), [(2, 278_589), (1, 278_332)])
 def test_compact_is_smaller_than_cancernet_and_has_no_large_matrix(classes, total):
-    model = compact.build(classes=classes)
+    model = build_compact(classes=classes)
     assert model.count_params() == total < CancerNet.build(classes=classes).count_params() / 4
     assert max(int(np.prod(weight.shape)) for weight in model.weights) == 256 * 256
-    assert model.count_params() == compact.build(48, 48, classes=classes).count_params()
+    assert model.count_params() == build_compact(48, 48, classes=classes).count_params()
 
 
-def test_compact_runs_fused_with_names_that_never_change():
+def test_compact_runs_fused_with_fixed_names():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         first, second = (create_network("compact", {}, 50, 2) for _ in range(2))
     assert list(first.state_dict()) == list(second.state_dict())
     assert "block5_conv3.pointwise_kernel" in first.state_dict()
-    assert (compact.DROPOUT * LEVELS).is_integer(), "other rates are slow on the CPU"
+    assert (COMPACT_DROPOUT * BYTE_VALUES).is_integer(), "other rates are slow on the CPU"
 
 
 @pytest.mark.parametrize("size", [8, 9, 48, 50])

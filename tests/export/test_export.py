@@ -12,12 +12,11 @@ from cancernet.cli import main
 from cancernet.data.stains import normalize_stains
 from cancernet.data.training_record import Exposure
 from cancernet.errors import InputError
-from cancernet.exporting import checking
-from cancernet.exporting import export as exporting
-from cancernet.exporting.checking import Agreement
-from cancernet.exporting.export import expect, export, take_patches
-from cancernet.exporting.metadata import move_threshold
-from cancernet.exporting.writers import WRITERS
+from cancernet.export import check, command
+from cancernet.export.check import Agreement
+from cancernet.export.command import expect, export, take_patches
+from cancernet.export.metadata import move_threshold
+from cancernet.export.writers import WRITERS
 from cancernet.model.keras_files.weights import read_weights
 from cancernet.training.checkpoints import trusted_network_config
 from cancernet.training.task import ClassificationTask
@@ -36,7 +35,7 @@ def write_checkpoint(path, classes=2, calibrated=True, image_size=50, **network)
         "state_dict": task.state_dict(),
         "IDCDataModule": {
             "arguments": {},
-            "description": {"name": "drawn", "split": "case", "seed": 0},
+            "description": {"name": "synthetic", "split": "case", "seed": 0},
             "exposure": Exposure.unknown().state() | {"known": True},
         },
     }
@@ -60,15 +59,15 @@ def patches():
 
 
 @pytest.fixture
-def drawn(monkeypatch, patches):
-    """Noise instead of drawn tissue, which takes a second."""
-    monkeypatch.setattr(exporting, "_draw_tissue", lambda count: patches)
+def noise(monkeypatch, patches):
+    """Noise instead of synthetic tissue, which takes a second."""
+    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
 
 
 @pytest.fixture
 def agreeing(monkeypatch):
-    """A check that finds no difference, for what is not about the check."""
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("nothing", 0.0)])
+    """A check that finds no difference, for tests of other things."""
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("nothing", 0.0)])
 
 
 def probabilities(checkpoint, patches, temperature=TEMPERATURE):
@@ -102,14 +101,14 @@ def read_metadata(form, file):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_each_format_agrees_in_its_own_runtime(checkpoint, tmp_path, form, drawn, capfd):
+def test_each_format_agrees_in_its_own_runtime(checkpoint, tmp_path, form, noise, capfd):
     output = tmp_path / f"model{WRITERS[form].suffix}"
     arguments = ["--format", form, "--output", str(output), "--patches", "4"]
     assert main(["export", str(checkpoint), *arguments]) == 0
-    said = capfd.readouterr().out
-    difference = float(said.split("largest difference ")[1].split()[0])
+    printed = capfd.readouterr().out
+    difference = float(printed.split("largest difference ")[1].split()[0])
     assert difference < 1e-6
-    assert sorted(tmp_path.iterdir()) == [output], "nothing is left beside the file"
+    assert sorted(tmp_path.iterdir()) == [output], "nothing else is left"
     metadata = read_metadata(form, output)
     assert metadata["class_names"] == ["benign", "IDC"]
     assert metadata["metrics"] == {"auroc": 0.9}
@@ -127,9 +126,9 @@ MOBILENET = {"network": "keras.applications.MobileNetV2", "network_arguments": {
 @pytest.mark.filterwarnings("ignore:Runs through Keras")
 @pytest.mark.parametrize(
     ("form", "network"),
-    [("keras", MOBILENET), ("torch", OWN)],
+    [("keras", MOBILENET), ("torch", OWN), ("safetensors", OWN), ("safetensors", {"network": "compact"})],
 )
-def test_other_networks_agree_too(form, network, tmp_path, drawn, capfd):
+def test_other_networks_agree_too(form, network, tmp_path, noise, capfd):
     other = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", image_size=32, **network)
     named = ["--network", OWN["network"]] if network is OWN else []
     assert main(["export", str(other), "--format", form, "--patches", "4", *named]) == 0
@@ -143,11 +142,10 @@ def test_other_networks_agree_too(form, network, tmp_path, drawn, capfd):
 @pytest.mark.parametrize(
     ("form", "network", "words"),
     [
-        ("safetensors", {"network": "compact"}, "safetensors is for CancerNet alone"),
         ("torch", {"network": "tests.model.networks.build_looking"}, "perhaps because of the layers looking"),
     ],
 )
-def test_what_a_format_cannot_hold_is_said_in_one_line(form, network, words, tmp_path, drawn, capfd):
+def test_a_network_that_cannot_be_written_gets_one_line(form, network, words, tmp_path, noise, capfd):
     other = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", image_size=16, **network)
     assert main(["export", str(other), "--format", form, "--network", network["network"]]) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cancernet: ")]
@@ -155,20 +153,20 @@ def test_what_a_format_cannot_hold_is_said_in_one_line(form, network, words, tmp
     assert [path.name for path in other.parent.iterdir()] == ["best.ckpt"]
 
 
-def test_answers_are_those_of_a_process_without_the_package(checkpoint, patches, tmp_path, agreeing, drawn):
-    """The check's own script, asked by hand; floats in, one unit, 48 pixels."""
+def test_probabilities_are_those_of_a_process_without_the_package(checkpoint, patches, tmp_path, agreeing, noise):
+    """The script of the check, called directly; float input, one unit, 48 pixels."""
     other = write_checkpoint(tmp_path / "run" / "checkpoints" / "one.ckpt", classes=1, image_size=48)
     output = tmp_path / "model.onnx"
     export(other, "onnx", output, input="float32")
     given = patches[:, :48, :48].copy()
     np.save(tmp_path / "patches.npy", given)
-    command = [sys.executable, "-I", str(checking.SCRIPT), "onnx", str(output), "patches.npy", "answers.npy"]
+    command = [sys.executable, "-I", str(check.SCRIPT), "onnx", str(output), "patches.npy", "probabilities.npy"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["runtime"].startswith("onnxruntime")
-    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), probabilities(other, given), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), probabilities(other, given), atol=1e-6)
 
 
-def test_exported_keras_model_comes_back_through_convert(checkpoint, patches, tmp_path, agreeing, drawn, capsys):
+def test_exported_keras_model_comes_back_through_convert(checkpoint, patches, tmp_path, agreeing, noise, capsys):
     export(checkpoint, "keras", tmp_path / "model.keras")
     assert main(["convert", str(tmp_path / "model.keras"), str(tmp_path / "back.ckpt")]) == 0
     back = probabilities(tmp_path / "back.ckpt", patches, temperature=1.0)
@@ -178,10 +176,10 @@ def test_exported_keras_model_comes_back_through_convert(checkpoint, patches, tm
     assert (weights.image_size, weights.image_size_known) == (50, True)
 
 
-def test_a_file_that_differs_is_not_left_and_the_old_one_stays(checkpoint, tmp_path, drawn, monkeypatch, capsys):
+def test_a_file_that_differs_is_removed_and_the_old_one_stays(checkpoint, tmp_path, noise, monkeypatch, capsys):
     output = tmp_path / "model.safetensors"
     output.write_bytes(b"old")
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("other", 2e-4)])
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("other", 2e-4)])
     with pytest.raises(InputError, match="differs by 2.0e-04"):
         export(checkpoint, "safetensors", output)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
@@ -189,15 +187,15 @@ def test_a_file_that_differs_is_not_left_and_the_old_one_stays(checkpoint, tmp_p
     assert "largest difference 2.0e-04" in capsys.readouterr().out
 
 
-def test_a_difference_is_found(checkpoint, patches, tmp_path, agreeing, drawn):
+def test_a_difference_is_found(checkpoint, patches, tmp_path, agreeing, noise):
     export(checkpoint, "onnx", tmp_path / "model.onnx")
     shifted = probabilities(checkpoint, patches) + 0.01
-    found = checking.ask("onnx", tmp_path / "model.onnx", patches, shifted)
+    found = check.run_elsewhere("onnx", tmp_path / "model.onnx", patches, shifted)
     assert found.difference == pytest.approx(0.01, abs=1e-5)
 
 
-def test_without_its_runtime_nothing_is_written_unless_unchecked(checkpoint, tmp_path, drawn, monkeypatch, capsys):
-    monkeypatch.setattr(exporting, "check", lambda *arguments: [Agreement("onnxruntime", None)])
+def test_without_its_runtime_nothing_is_written_unless_unchecked(checkpoint, tmp_path, noise, monkeypatch, capsys):
+    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("onnxruntime", None)])
     output = tmp_path / "model.onnx"
     arguments = ["export", str(checkpoint), "--format", "safetensors", "--output", str(tmp_path / "m.safetensors")]
     assert main(arguments) == 2
@@ -214,18 +212,19 @@ def test_a_missing_runtime_is_named_by_the_script(tmp_path, patches):
         "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-I", "-c", code, str(checking.SCRIPT), "onnx", "a.onnx", "b.npy", "c.npy"]
+    command = [sys.executable, "-I", "-c", code, str(check.SCRIPT), "onnx", "a.onnx", "b.npy", "c.npy"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, json.loads(done.stdout)) == (3, {"missing": "onnxruntime"})
 
 
-def test_a_missing_package_to_write_with_is_named(monkeypatch):
-    monkeypatch.setattr("cancernet.exporting.writers.find_spec", lambda name: None)
+def test_a_missing_package_to_write_with_is_named(checkpoint, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"onnx, onnxscript is not installed: pip install"):
-        WRITERS["onnx"].require()
+        export(checkpoint, "onnx")
+    assert not checkpoint.with_suffix(".onnx").exists()
 
 
-def test_without_calibration_the_temperature_is_one_and_it_is_said(tmp_path, agreeing, drawn, capsys):
+def test_without_calibration_the_temperature_is_one_and_a_line_says_so(tmp_path, agreeing, noise, capsys):
     plain = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", calibrated=False)
     export(plain, "safetensors")
     assert "no calibration" in capsys.readouterr().out
@@ -240,9 +239,9 @@ def test_threshold_moves_with_the_temperature():
     assert move_threshold(1.5, 2.0) == 1.5
 
 
-def test_real_or_drawn_patches(archive, cache, store):
-    drawn = take_patches(None, 5, 48, None)
-    assert (drawn.shape, drawn.dtype) == ((5, 48, 48, 3), np.uint8)
+def test_real_or_synthetic_patches(archive, cache, store):
+    synthetic = take_patches(None, 5, 48, None)
+    assert (synthetic.shape, synthetic.dtype) == ((5, 48, 48, 3), np.uint8)
     real = take_patches(str(archive), 3, 50, str(cache))
     np.testing.assert_array_equal(real[0], store.images[0])
     np.testing.assert_array_equal(real[-1], store.images[len(store) - 1])
@@ -256,23 +255,21 @@ def test_bad_settings_are_named(checkpoint, settings, words):
         export(checkpoint, **settings)
 
 
-def test_what_stains_have_to_be_brought_to_can_be_done_by_what_the_file_says(
-    checkpoint, tmp_path, drawn, agreeing, capfd
-):
+def test_stains_can_be_normalised_by_the_metadata_of_the_file(checkpoint, tmp_path, noise, agreeing, capfd):
     content = torch.load(checkpoint, weights_only=True)
     content["IDCDataModule"]["arguments"] = {"stain_normalization": 0.5}
     changed, output = tmp_path / "stains.ckpt", tmp_path / "model.safetensors"
     torch.save(content, changed)
     assert main(["export", str(changed), "--format=safetensors", f"--output={output}"]) == 0
     assert "normalised over their case" in capfd.readouterr().out
-    said = read_metadata("safetensors", output)["input"]["stain_normalization"]
+    described = read_metadata("safetensors", output)["input"]["stain_normalization"]
     case = np.random.default_rng(0).integers(60, 230, (5, 50, 50, 3)).astype(np.uint8)
     density = -np.log((case + 1.0) / 256)
     mean, deviation = density.mean(axis=(0, 1, 2)), density.std(axis=(0, 1, 2), ddof=1)
-    reference = np.array([said["mean"], said["standard_deviation"]])
-    mean, deviation = reference + said["share"] * (np.stack([mean, deviation]) - reference)
-    changed_density = (density - mean) / deviation * said["standard_deviation"] + said["mean"]
+    reference = np.array([described["mean"], described["standard_deviation"]])
+    mean, deviation = reference + described["share"] * (np.stack([mean, deviation]) - reference)
+    changed_density = (density - mean) / deviation * described["standard_deviation"] + described["mean"]
     statistics = torch.tensor(np.stack([mean, deviation])).float().expand(5, 2, 3)
     image = torch.from_numpy(case).permute(0, 3, 1, 2).float() / 255
-    ours = normalize_stains(image, statistics).permute(0, 2, 3, 1).numpy() * 255
-    np.testing.assert_allclose(ours, np.clip(256 * np.exp(-changed_density) - 1, 0, 255), atol=0.01)
+    normalised = normalize_stains(image, statistics).permute(0, 2, 3, 1).numpy() * 255
+    np.testing.assert_allclose(normalised, np.clip(256 * np.exp(-changed_density) - 1, 0, 255), atol=0.01)

@@ -1,20 +1,20 @@
 # mypy: allow-untyped-defs, disable-error-code="union-attr"
-"""Layers without fused execution, which run through Keras."""
+"""Layers without a fused form, which run through Keras."""
 
 import copy
 import pickle
 import warnings
 
+import keras
 import numpy as np
 import pytest
 import torch
 
 from cancernet.model.fused.keras_call import KerasCall
-from cancernet.model.fused.network import BUILDERS, TorchNetwork
+from cancernet.model.fused.layers import BUILDERS
+from cancernet.model.fused.network import TorchNetwork
 from tests.model.agreement import compare_training, images, shake, to_keras
 from tests.model.networks import Gain, build
-
-import keras  # isort: skip
 
 layers = keras.layers
 pytestmark = pytest.mark.filterwarnings("ignore:Runs through Keras")
@@ -34,7 +34,7 @@ def test_slow_layers_are_named_once_with_the_reason():
     with pytest.warns(UserWarning, match="through Keras") as caught:
         network = mixed()
     (message,) = [str(warning.message) for warning in caught]
-    assert "(LayerNormalization): has no fused execution" in message
+    assert "(LayerNormalization): has no fused form" in message
     assert "activation 'wave'; supported" in message
     assert message.endswith("and 7 more")
     expected = "Conv2D LayerNormalization SpatialDropout2D Multiply Flip Add Split GetItem GetItem Dense Gain Add"
@@ -148,9 +148,9 @@ def test_what_a_builder_refuses_equals_keras(layer, training):
     assert slow_names(network) == [type(layer).__name__]
     x = images(4, 8)
     before = copy.deepcopy(network.state_dict())
-    ours, after = network(x), copy.deepcopy(network.state_dict())
+    output, after = network(x), copy.deepcopy(network.state_dict())
     network.load_state_dict(before)
-    torch.testing.assert_close(ours, model(to_keras(x), training=training), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output, model(to_keras(x), training=training), rtol=1e-5, atol=1e-6)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(after[name], value)
 
@@ -190,7 +190,7 @@ def test_a_model_without_a_graph_runs_inside_another():
 
 
 def test_a_registered_layer_runs_fused_and_without_a_word(monkeypatch):
-    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, place: torch.nn.Identity())
+    monkeypatch.setitem(BUILDERS, layers.GaussianNoise, lambda layer, context: torch.nn.Identity())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network = TorchNetwork(

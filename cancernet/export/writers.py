@@ -1,34 +1,31 @@
-"""One function for each format: it writes the network of a checkpoint with what a file has to carry."""
+"""Write a network with its metadata: one function per format. A further format needs one entry in `WRITERS`."""
 
 import importlib
 import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import h5py
 import torch
 from torch import Tensor, nn
 
-from cancernet.errors import InputError
+from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.fused.tracing import last_layer
+from cancernet.model.keras_files.architecture import SCALE
 from cancernet.model.keras_files.storage import SOURCE_ATTRIBUTE
 from cancernet.model.registry import create_network
 
-import keras  # isort: skip  (execution settled the backend)
-import h5py  # isort: skip
-
 OPSET = 18
-"""Version of ONNX' operators: of 2022, so that runtimes of the last years read the file."""
-SCALE = 1 / 255
+"""Version of the ONNX operators, of 2022: runtimes since then read the file."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported.
+    """A network to export.
 
     Attributes:
         network: In evaluation mode, on the CPU.
@@ -45,12 +42,12 @@ class Subject:
 
     @property
     def temperature(self) -> float:
-        """What the logits are divided by."""
+        """Divisor of the logits."""
         return float(self.metadata["temperature"])
 
     @property
     def dtype(self) -> str:
-        """Of the patches that come in."""
+        """Type of the input patches."""
         return str(self.metadata["input"]["dtype"])
 
     @property
@@ -59,8 +56,18 @@ class Subject:
         return json.dumps(self.metadata)
 
 
-class Served(nn.Module):
-    """Patches (B, H, W, 3), uint8 or float32 from 0 to 255, to calibrated probabilities (B, classes)."""
+class ServedNetwork(nn.Module):
+    """Patches (B, H, W, 3), uint8 or float32 from 0 to 255, to calibrated probabilities (B, classes).
+
+    Args:
+        network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
+        temperature: Divisor of the logits, above 0.
+
+    Example:
+        >>> served = ServedNetwork(create_network("compact", {}, size=50, classes=2), temperature=1.5)
+        >>> served(torch.zeros(4, 50, 50, 3, dtype=torch.uint8)).shape
+        torch.Size([4, 2])
+    """
 
     def __init__(self, network: TorchNetwork, temperature: float) -> None:
         super().__init__()
@@ -68,13 +75,13 @@ class Served(nn.Module):
         self.temperature = temperature
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scale, run the network, divide by the temperature, and turn logits into probabilities."""
+        """Scale, run the network, divide by the temperature, and apply softmax or sigmoid."""
         logits = self.network(image.permute(0, 3, 1, 2).float() * SCALE) / self.temperature
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
 
 def build_plain(subject: Subject) -> keras.Model:
-    """Build the network in Keras, channels last, with the subject's weights."""
+    """Build the Keras model, channels last, with the subject's weights."""
     present = keras.config.image_data_format()
     keras.config.set_image_data_format("channels_last")
     name, arguments = subject.metadata["network"], subject.metadata["network_arguments"]
@@ -87,7 +94,7 @@ def build_plain(subject: Subject) -> keras.Model:
 
 
 def write_keras(subject: Subject, path: Path) -> None:
-    """Write a model of stock layers, which plain Keras opens under any backend."""
+    """Write a model of Keras' own layers, which plain Keras opens under any backend."""
     plain = build_plain(subject)
     with keras.device("cpu"):
         model = keras.Sequential(
@@ -106,7 +113,7 @@ def write_keras(subject: Subject, path: Path) -> None:
 
 
 def _logits(plain: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers of a model without its softmax or sigmoid at the end; the model is used up."""
+    """Return the layers of a model without its final softmax or sigmoid; the model may be changed."""
     last = last_layer(plain)
     if isinstance(plain, keras.Sequential) and last is plain.layers[-1] and not isinstance(last, keras.layers.Dense):
         return plain.layers[:-1]
@@ -117,28 +124,28 @@ def _logits(plain: keras.Model) -> list[keras.layers.Layer]:
 
 
 def write_weights(subject: Subject, path: Path) -> None:
-    """Write the weights of the plain network, such as `CancerNet.build(...)`, to load: no scaling, no temperature."""
+    """Write the weights of the plain network, for example of `CancerNet.build(...)`, without scaling or temperature."""
     build_plain(subject).save_weights(path)
     with h5py.File(path, "a") as file:
         file.attrs[SOURCE_ATTRIBUTE] = subject.text
 
 
-# Without gradients: where a layer turns them off for itself, the change would be noted, and survives in no file.
+# Where a layer turns gradients off itself, the program would contain that change, which no file can hold.
 @torch.no_grad()
 def write_torch(subject: Subject, path: Path) -> None:
-    """Write a program for `torch.export.load`, with any number of patches in a batch."""
+    """Write a program for `torch.export.load`, of any batch size."""
     program = torch.export.export(
-        Served(subject.network, subject.temperature).eval(), (_example(subject),), dynamic_shapes=_free_batch()
+        ServedNetwork(subject.network, subject.temperature).eval(), (_example(subject),), dynamic_shapes=_free_batch()
     )
     torch.export.save(program, path, extra_files={"cancernet.json": subject.text})
 
 
 @torch.no_grad()
 def write_onnx(subject: Subject, path: Path) -> None:
-    """Write an ONNX graph in operators of version `OPSET`, with any number of patches in a batch."""
+    """Write an ONNX graph in operators of version `OPSET`, of any batch size."""
     onnx = importlib.import_module("onnx")
     program = torch.onnx.export(
-        Served(subject.network, subject.temperature).eval(),
+        ServedNetwork(subject.network, subject.temperature).eval(),
         (_example(subject),),
         input_names=["image"],
         output_names=["probability"],
@@ -161,12 +168,12 @@ def write_safetensors(subject: Subject, path: Path) -> None:
     """Write the weights under the names and in the layout of `TorchNetwork.state_dict`."""
     save = importlib.import_module("safetensors.torch").save
     state = {name: value.contiguous().clone() for name, value in subject.network.state_dict().items()}
-    # Its own way of writing files leaves them readable by nobody else.
+    # The package's own `save_file` makes files that only their owner can read.
     path.write_bytes(save(state, metadata={"format": "pt", "cancernet": subject.text}))
 
 
 def _example(subject: Subject) -> Tensor:
-    # Two patches: from one, torch would conclude that there is always one.
+    # Two patches: from one, torch would conclude that the batch size is 1.
     return torch.zeros((2, subject.size, subject.size, 3), dtype=getattr(torch, subject.dtype))
 
 
@@ -176,21 +183,11 @@ def _free_batch() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Writer:
-    """A format: how its files end, what writes it, and the packages that takes beyond our own dependencies."""
+    """A format: suffix of its files, function that writes them, and packages of the extra `export` that it needs."""
 
     suffix: str
     write: Callable[[Subject, Path], None]
     packages: tuple[str, ...] = ()
-
-    def require(self) -> None:
-        """Refuse where a package is missing.
-
-        Raises:
-            InputError: Names it and how to install it.
-        """
-        missing = [package for package in self.packages if find_spec(package) is None]
-        if missing:
-            raise InputError(f"export: {', '.join(missing)} is not installed: pip install 'cancernet[export]'")
 
 
 WRITERS = {

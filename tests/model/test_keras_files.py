@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cancernet.errors import InputError
-from cancernet.model.fused.network import TorchNetwork, build_network
+from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import load_weights, read_weights
 from cancernet.model.network import CancerNet
+from tests.model.agreement import cancernet
 
 
 def tutorial(size=48, classes=2, layers=None, **head):
@@ -69,17 +70,17 @@ def save(model, folder, form):
     return path
 
 
-def answers(model, weights):
-    """What Keras says about four images, and what our network says with the weights that were read."""
+def predictions(model, weights):
+    """Return the probabilities of four images by Keras, and by the fused network with the weights that were read."""
     size, first = weights.image_size, keras.config.image_data_format() == "channels_first"
     image = np.random.default_rng(1).random((4, size, size, 3), dtype=np.float32)
-    theirs = np.asarray(model.predict(image.transpose(0, 3, 1, 2) if first else image, verbose=0))
-    network = build_network(size, size, classes=weights.classes)
+    expected = np.asarray(model.predict(image.transpose(0, 3, 1, 2) if first else image, verbose=0))
+    network = cancernet(size, weights.classes)
     load_weights(network, weights)
     with torch.no_grad():
         logits = network.eval()(torch.from_numpy(image).permute(0, 3, 1, 2))
-    ours = torch.sigmoid(logits) if weights.classes == 1 else torch.softmax(logits, dim=1)
-    return theirs, ours.numpy()
+    found = torch.sigmoid(logits) if weights.classes == 1 else torch.softmax(logits, dim=1)
+    return expected, found.numpy()
 
 
 @pytest.fixture(scope="module")
@@ -88,24 +89,14 @@ def model():
     return tutorial()
 
 
-@pytest.fixture
-def channels_first():
-    keras.config.set_image_data_format("channels_first")
-    yield
-    keras.config.set_image_data_format("channels_last")
-
-
-FORMS = (".keras", ".h5", ".weights.h5", "_weights.h5")
-
-
 @pytest.mark.filterwarnings("ignore:You are saving")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [".keras", ".h5", ".weights.h5", "_weights.h5"])
 def test_each_layout_gives_keras_own_probabilities(model, tmp_path, form):
     weights = read_weights(save(model, tmp_path, form))
     assert (weights.classes, weights.image_size) == (2, 48)
     assert weights.image_size_known == (form in (".keras", ".h5"))
-    theirs, ours = answers(model, weights)
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected, found = predictions(model, weights)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", [".keras", "_weights.h5"])
@@ -115,8 +106,8 @@ def test_one_sigmoid_at_fifty_pixels_after_training(tmp_path, form):
     model.fit(np.random.default_rng(0).random((4, 50, 50, 3)), np.array([0, 1, 0, 1]), verbose=0)
     weights = read_weights(save(model, tmp_path, form), image_size=50)
     assert weights.classes == 1
-    theirs, ours = answers(model, weights)
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected, found = predictions(model, weights)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("flatten", ["channels_first", "channels_last"])
@@ -124,8 +115,8 @@ def test_channels_first_with_either_flatten(channels_first, tmp_path, flatten):
     """Told "channels_last", Keras' flatten leaves the channels first, and the dense kernel has another order."""
     model = tutorial(size=50, data_format=flatten)
     weights = read_weights(save(model, tmp_path, ".keras"))
-    theirs, ours = answers(model, weights)
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected, found = predictions(model, weights)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     order = "hwc" if flatten == "channels_first" else "chw"
     again = read_weights(save(model, tmp_path, ".weights.h5"), image_size=50, flatten=order)
     np.testing.assert_array_equal(again.state["head_dense.kernel"], weights.state["head_dense.kernel"])
@@ -149,15 +140,15 @@ def test_functional_model_with_activations_inside_and_scaling_in_front(tmp_path)
 def test_temperature_is_folded_into_the_classifier(tmp_path):
     model = tutorial(layers=lambda net: [*net[:-1], keras.layers.Rescaling(0.5), net[-1]])
     model.save(tmp_path / "warm.keras")
-    theirs, ours = answers(model, read_weights(tmp_path / "warm.keras"))
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected, found = predictions(model, read_weights(tmp_path / "warm.keras"))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_our_own_network_comes_back(tmp_path):
-    ours = CancerNet.build()
-    ours.save(tmp_path / "ours.keras")
-    state = TorchNetwork(ours).state_dict()
-    read = read_weights(tmp_path / "ours.keras")
+def test_a_saved_cancernet_comes_back(tmp_path):
+    model = CancerNet.build()
+    model.save(tmp_path / "own.keras")
+    state = TorchNetwork(model).state_dict()
+    read = read_weights(tmp_path / "own.keras")
     assert read.image_size == 50
     assert all(torch.equal(torch.from_numpy(read.state[name]), value) for name, value in state.items())
 
@@ -272,8 +263,8 @@ def test_a_sequential_of_keras_2_without_a_dict(model, tmp_path):
         for name, value in source.attrs.items():
             group.attrs[name] = value
         target.attrs["model_config"] = json.dumps(config, default=str)
-    theirs, ours = answers(model, read_weights(tmp_path / "old.h5"))
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected, found = predictions(model, read_weights(tmp_path / "old.h5"))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_image_size_that_cannot_be(model, tmp_path):
@@ -289,7 +280,7 @@ def test_image_size_that_cannot_be(model, tmp_path):
 def test_other_units_are_refused_with_the_way_out(model, tmp_path):
     model.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match=r"--model\.classes 2"):
-        load_weights(build_network(classes=1), read_weights(tmp_path / "a.weights.h5"))
+        load_weights(cancernet(classes=1), read_weights(tmp_path / "a.weights.h5"))
 
 
 def test_nothing_but_hdf5_and_keras_zips(tmp_path):

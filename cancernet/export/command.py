@@ -1,8 +1,10 @@
-"""`cancernet export`: write a checkpoint's model for another runtime, and leave it only where it agrees with ours."""
+"""`cancernet export`: write a checkpoint's model for another runtime, and keep the file only if both agree."""
 
-import re
+import io
+import itertools
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +13,13 @@ import torch
 from PIL import Image
 
 from cancernet.data.store.store import find_store, spread
-from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH
+from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH, cut_patches
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature
-from cancernet.exporting.checking import TOLERANCE, Agreement, check
-from cancernet.exporting.metadata import describe
-from cancernet.exporting.writers import WRITERS, Subject, Writer, build_plain
+from cancernet.export.check import TOLERANCE, Agreement, check
+from cancernet.export.metadata import describe
+from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
 from cancernet.training.checkpoints import network_config, read_checkpoint, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
@@ -38,24 +40,25 @@ def export(
 ) -> None:
     """Write a checkpoint's model for another runtime: patches of 0 to 255 in, calibrated probabilities out.
 
-    The file is opened in the runtime it is for, in a process without cancernet, and has to give the same probabilities;
-    otherwise it is not left. A file of the same name is replaced.
+    The file is opened in its runtime, in a process without cancernet (safetensors: loaded into a fresh network), and
+    has to give the same probabilities; otherwise it is removed. A file of the same name is replaced.
 
     Args:
         checkpoint: The file, such as .../checkpoints/best.ckpt.
         format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network,
             which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load) or `safetensors` (the
-            weights of CancerNet; scaling and temperature in the metadata).
-        output: The file to write; beside the checkpoint where not given.
+            weights; scaling and temperature in the metadata).
+        output: The file to write; by default next to the checkpoint.
         input: Type of the patches, (batch, height, width, 3), RGB from 0 to 255.
-        root: Data whose patches are compared; drawn tissue where not given.
-        patches: How many patches are compared.
-        cache: Folder for packed stores; the user's cache folder where not given.
-        unchecked: Write the file even where the runtime is not installed. One that is, still has to agree.
-        network: The network that the checkpoint names, where that is neither ours nor Keras': its code is then run.
+        root: Data whose patches are compared; synthetic tissue by default.
+        patches: Number of patches to compare.
+        cache: Folder for packed stores; by default the user's cache folder.
+        unchecked: Write the file even if its runtime is not installed. An installed one still has to agree.
+        network: The network that the checkpoint names, if it belongs neither to this project nor to Keras: its code is
+            then run.
 
     Raises:
-        InputError: No such checkpoint or data, a package that is missing, or an export that does not agree.
+        InputError: No such checkpoint or data, a missing package, or an export that does not agree.
     """
     writer = WRITERS[format]
     output = checkpoint.with_suffix(writer.suffix) if output is None else output
@@ -63,10 +66,11 @@ def export(
         raise InputError(f"--output {output}: a file of format {format} ends in {writer.suffix}")
     if patches < 1:
         raise InputError(f"--patches: expected 1 or more, got {patches}")
-    writer.require()
+    if missing := [package for package in writer.packages if find_spec(package) is None]:
+        raise InputError(f"export: {', '.join(missing)} is not installed: pip install 'cancernet[export]'")
     content = read_checkpoint(checkpoint)
     recorded = trusted_network_config(content, network)
-    _check_form(content, format)
+    _refuse_symmetries(content)
     task = ClassificationTask(**recorded)
     task.load_state_dict(content["state_dict"])
     subject = Subject(task.eval().network, describe(checkpoint, content, format, input))
@@ -79,7 +83,7 @@ def export(
         _write(writer, subject, file)
         if format == "weights":
             Path(f"{file}.json").write_text(build_plain(subject).to_json(), encoding="utf-8")
-        _judge(check(format, file, images, expected), format, len(images), unchecked)
+        _require_agreement(check(format, file, images, expected), format, len(images), unchecked)
         file.replace(output)
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -90,15 +94,9 @@ def export(
     print(output)
 
 
-def _check_form(content: dict[str, Any], form: Format) -> None:
-    """Refuse a model that the format cannot hold, or whose answer takes more than one pass over one patch."""
-    described = network_config(content)
-    if form == "safetensors" and described["network"] != "cancernet":
-        raise InputError(
-            f"export: the network is {described['network']}, and safetensors is for CancerNet alone, which can be "
-            "computed from its weights to check them; use another format"
-        )
-    if described["tta"]:
+def _refuse_symmetries(content: dict[str, Any]) -> None:
+    """Refuse a model whose output takes more than one pass over a patch."""
+    if network_config(content)["tta"]:
         raise InputError(
             "export: this model averages over eight symmetries, which an exported one does not; run "
             "`cancernet calibrate CKPT --tta false` first"
@@ -111,22 +109,21 @@ def _write(writer: Writer, subject: Subject, file: Path) -> None:
     except Exception as error:
         if not subject.network.keras_calls:
             raise
-        # What Keras or a layer of the user's own does is not ours to mend.
-        reason = re.sub(r"\x1b\[\d+m", "", next(iter(str(error).splitlines()), type(error).__name__))
+        # Keras' code or that of a user's layer may do what no file can hold.
         names = ", ".join(subject.network.keras_calls)
         raise InputError(
             f"export: the network cannot be written as {writer.suffix}, perhaps because of the layers {names}, which "
-            f"run through Keras ({reason}); use another format"
+            f"run through Keras ({type(error).__name__}); use another format"
         ) from error
 
 
 def take_patches(root: str | None, count: int, size: int, cache: str | None) -> np.ndarray:
-    """Return (count, size, size, 3) uint8 patches, spread over the data, or drawn.
+    """Return (count, size, size, 3) uint8 patches, spread over the data, or synthetic ones where `root` is None.
 
     Raises:
         InputError: No such data.
     """
-    images = _draw_tissue(count) if root is None else find_store(root, cache).images
+    images = _synthetic_patches(count) if root is None else find_store(root, cache).images
     rows = spread(len(images), count)
     chosen = np.asarray(images[rows])
     if chosen.shape[1] == size:
@@ -134,20 +131,20 @@ def take_patches(root: str | None, count: int, size: int, cache: str | None) -> 
     return np.stack([np.asarray(Image.fromarray(patch).resize((size, size))) for patch in chosen])
 
 
-def _draw_tissue(count: int) -> np.ndarray:
-    """Return at least `count` drawn patches (N, 50, 50, 3) that hold tissue."""
-    parts: list[np.ndarray] = []
-    while sum(map(len, parts)) < count:
-        slide = draw_slide(DEFAULT_SEED, len(parts))
-        height, width = slide.tissue.shape
-        corners = [(top, left) for top in range(0, height - PATCH, PATCH) for left in range(0, width - PATCH, PATCH)]
-        cells = [np.s_[top : top + PATCH, left : left + PATCH] for top, left in corners]
-        parts.append(np.stack([slide.image[cell] for cell in cells if slide.tissue[cell].any()]))
-    return np.concatenate(parts)
+def _synthetic_patches(least: int) -> np.ndarray:
+    """Return at least this many synthetic patches of tissue, (N, 50, 50, 3) uint8."""
+    patches: list[np.ndarray] = []
+    for case in itertools.count():
+        slide = draw_slide(DEFAULT_SEED, case)
+        cut = [np.asarray(Image.open(io.BytesIO(content))) for _, content in cut_patches(slide, str(case))]
+        patches += [patch for patch in cut if patch.shape == (PATCH, PATCH, 3)]  # smaller at the slide's border
+        if len(patches) >= least:
+            break
+    return np.stack(patches)
 
 
 def expect(task: ClassificationTask, images: np.ndarray, temperature: float) -> np.ndarray:
-    """Return what our own execution says: (N,) float64 probability of IDC."""
+    """Return the probability of IDC from the fused network, (N,) float64, for images (N, H, W, 3) uint8."""
     logits = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
@@ -156,13 +153,13 @@ def expect(task: ClassificationTask, images: np.ndarray, temperature: float) -> 
     return apply_temperature(torch.cat(logits).numpy(), temperature)
 
 
-def _judge(found: list[Agreement], form: str, count: int, unchecked: bool) -> None:
-    """Print how far each runtime differs, and refuse what does not agree or was not looked at."""
+def _require_agreement(found: list[Agreement], form: str, patches: int, unchecked: bool) -> None:
+    """Print the difference of each runtime, and refuse a file that does not agree or was not checked."""
     for agreement in found:
         if agreement.difference is None:
             print(f"{agreement.runtime}: not installed, not checked")
         else:
-            print(f"{agreement.runtime}: largest difference {agreement.difference:.1e} over {count:,} patches")
+            print(f"{agreement.runtime}: largest difference {agreement.difference:.1e} over {patches:,} patches")
     differences = [agreement.difference for agreement in found if agreement.difference is not None]
     if not differences and not unchecked:
         names = ", ".join(agreement.runtime for agreement in found)
@@ -173,5 +170,5 @@ def _judge(found: list[Agreement], form: str, count: int, unchecked: bool) -> No
     if differences and max(differences) > TOLERANCE:
         raise InputError(
             f"export: the {form} file differs by {max(differences):.1e} in probability, more than {TOLERANCE:.0e}; "
-            "it was not left"
+            "it was removed"
         )
