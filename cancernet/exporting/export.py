@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cancernet.data.store.store import find_store, spread
+from cancernet.data.batches import evenly_spaced
+from cancernet.data.store.find import find_store
 from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
@@ -127,7 +128,7 @@ def take_patches(root: str | None, count: int, size: int, cache: str | None) -> 
         InputError: No such data.
     """
     images = _draw_tissue(count) if root is None else find_store(root, cache).images
-    rows = spread(len(images), count)
+    rows = evenly_spaced(len(images), count)
     chosen = np.asarray(images[rows])
     if chosen.shape[1] == size:
         return chosen

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cancernet.data.batches import BatchSampler, Patches
+from cancernet.data.batches import BatchSampler, Patches, evenly_spaced
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.data.store.store import spread
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.training.batch_norm import measure_statistics
@@ -146,7 +145,7 @@ def predict_rows(task: ClassificationTask, data: IDCDataModule, rows: np.ndarray
 
 def _mixed_training_images(data: IDCDataModule, device: torch.device) -> Iterator[Tensor]:
     rows = data.split.rows("train")
-    return _images(data, rows[spread(len(rows), MEASURED_PATCHES)], device, MEASURED_BATCH, shuffle=True)
+    return _images(data, rows[evenly_spaced(len(rows), MEASURED_PATCHES)], device, MEASURED_BATCH, shuffle=True)
 
 
 def _images(
@@ -168,17 +167,17 @@ def _refuse_other_training(checkpoint: Path, data: IDCDataModule, state: dict[st
     Raises:
         InputError: Says so, and what to do.
     """
-    here = Exposure.of(data.split, data.store.index).images["train"]
-    if not np.isin(here, Exposure.from_state(state["exposure"]).images["train"]).all():
+    here = TrainingRecord.of(data.split, data.store.index).images["train"]
+    if not np.isin(here, TrainingRecord.from_state(state["exposure"]).images["train"]).all():
         raise InputError(
             f"measure_batch_norm: the training part of {data.store.name} under this split holds patches that did not "
             f"train {checkpoint}, and its statistics are those of what trained it; leave root and split as they were"
         )
 
 
-def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
+def _expose(content: dict[str, Any], data: IDCDataModule) -> TrainingRecord:
     """Add the cases that chose the threshold to what the model has seen; of the run's own data they are in it."""
-    chosen_on = Exposure.of(data.split, data.store.index)
+    chosen_on = TrainingRecord.of(data.split, data.store.index)
     nothing = np.empty(0, dtype=np.int64)
     chosen_on = replace(
         chosen_on,
@@ -186,4 +185,4 @@ def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
         patches={**chosen_on.patches, "train": nothing},
         images={**chosen_on.images, "train": nothing},
     )
-    return Exposure.from_state(data_state(content)["exposure"]).join(chosen_on)
+    return TrainingRecord.from_state(data_state(content)["exposure"]).join(chosen_on)

@@ -29,7 +29,7 @@ def slides() -> list[Slide]:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """Drawn by two processes, whatever the machine has."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(synthetic, "_cores", lambda: 2)
+    patch.setattr(synthetic, "available_cores", lambda: 2)
     patch.setattr(synthetic, "CASES_WORTH_PROCESSES", CASES)
     path = tmp_path_factory.mktemp("drawn") / "archive.zip"
     try:
@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return [(f"{case}/0/{case}_idx5_x{x}_y1_class0.png", bytes([job[0], job[1], x])) for x in (1, 51)]
 
     monkeypatch.setattr(synthetic, "_draw_case", draw)
-    monkeypatch.setattr(synthetic, "_cores", lambda: 1)
+    monkeypatch.setattr(synthetic, "available_cores", lambda: 1)
 
 
 def test_layout_is_the_real_archives(archive: tuple[Path, int]) -> None:
@@ -101,7 +101,7 @@ def test_bytes_depend_on_seed_and_case_alone(archive: tuple[Path, int], slides: 
 def test_processes_give_the_order_of_one(
     archive: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slides: list[Slide]
 ) -> None:
-    monkeypatch.setattr(synthetic, "_cores", lambda: 1)
+    monkeypatch.setattr(synthetic, "available_cores", lambda: 1)
     monkeypatch.setattr(synthetic, "draw_slide", lambda seed, number: slides[number])
     again = tmp_path / "again.zip"
     assert synthesize(again, CASES, SEED, progress=False) == archive[1]
