@@ -21,7 +21,7 @@ FULL_ARCHIVE = {
     "prevalence": 78_786 / 277_524,
     "duplicates": 277_524,
 }
-"""What the Kaggle archive holds; its tree stands twice in the zip and is counted once."""
+"""What the Kaggle archive holds; the zip holds its tree twice, which is counted once."""
 
 LISTED_REJECTS = 20
 """Rejects shown on the terminal; the manifest has them all."""

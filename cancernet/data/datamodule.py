@@ -178,7 +178,7 @@ class IDCDataModule(LightningDataModule):
         seen_before = TrainingRecord.from_state(state_dict["exposure"])
         if not seen_before.known and self._stage != "predict":
             rank_zero_warn(
-                "This model's weights came from elsewhere: it is not known which cases trained them, so it may be "
+                "This model's weights came from elsewhere: nobody knows which cases trained them, so it may be "
                 "evaluated on cases it has seen. Its figures are worth what is known of its origin."
             )
         # Validation on these cases chose the epoch, so `validate` and a resumed fit may use them again.

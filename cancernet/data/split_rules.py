@@ -13,11 +13,11 @@ from cancernet.data.case_lists import OFFICIAL
 from cancernet.errors import InputError
 
 PARTS = ("train", "validation", "test")
-"""The parts that a model uses. An image that stands in two of them stays in the earlier one."""
+"""The parts that a model uses. An image that is in two of them stays in the earlier one."""
 OUTSIDE = "outside"
 """Part of the patches that a split does not name."""
 LEFT_OUT = "left_out"
-"""Part of the patches whose image stands in an earlier part as well."""
+"""Part of the patches whose image is in an earlier part as well."""
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 """Fractions of all patches or cases, and of those that are not in the test part, as in the 2019 tutorial."""
@@ -108,7 +108,7 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
         or `patch`.
 
     Raises:
-        InputError: A column is missing, a part has an unknown name, or a case or patch stands in two parts.
+        InputError: A column is missing, a part has an unknown name, or a case or patch is in two parts.
     """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     key = "path" if "path" in table else "case"

@@ -108,7 +108,7 @@ def make_split(
 
 
 def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
-    """Take out of each part the patches whose image stands in an earlier part (blank ones, mostly).
+    """Take out of each part the patches whose image is in an earlier part (blank ones, mostly).
 
     Returns:
         The parts with `left_out` in these places, and the table of what was left out (see `Split.left_out`).
@@ -135,7 +135,7 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
 
 
 def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
-    """Check that no case (with unit `patch`: no patch) and no image stands in two parts.
+    """Check that no case (with unit `patch`: no patch) and no image is in two parts.
 
     The rules of `split_rules` do not produce that; every run proves it.
 

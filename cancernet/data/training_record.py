@@ -88,7 +88,7 @@ class TrainingRecord:
         )
 
     def overlap(self, index: pd.DataFrame, rows: np.ndarray) -> dict[str, int]:
-        """Count what stands in more than one of training, validation and the rows to be tested on.
+        """Count what is in more than one of training, validation and the rows to be tested on.
 
         Args:
             index: The store's index table.
@@ -96,7 +96,7 @@ class TrainingRecord:
 
         Returns:
             Numbers of `cases`, `patches` and `images`; 0 each proves that nothing leaked (under a split by patch, cases
-            do stand in several parts).
+            are in several parts).
         """
         tested = index.iloc[rows]
         sides: dict[str, tuple[Mapping[str, Any], np.ndarray]] = {

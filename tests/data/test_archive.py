@@ -74,7 +74,7 @@ def test_wrapping_folders_and_lone_case_folders_are_read(tmp_path, write):
     assert len(list_archive(folder / "9000" / "1")) == 2
 
 
-def test_the_copy_with_the_shorter_path_counts_whatever_the_order(tmp_path):
+def test_the_copy_with_the_shorter_path_counts_in_any_order(tmp_path):
     short, data = patch_path("9000", 1, 1, 0), draw_png(1)
     for name, order in {"a.zip": (short, f"deep/{short}"), "b.zip": (f"deep/{short}", short)}.items():
         listing = list_archive(write_zip(tmp_path / name, dict.fromkeys(order, data)))
@@ -90,7 +90,7 @@ def test_a_third_copy_that_differs_takes_all_three_out(write):
     assert listing.duplicates == 0
 
 
-def test_the_mark_of_a_drawn_archive_is_seen(write, tmp_path):
+def test_the_mark_of_a_synthetic_archive_is_seen(write, tmp_path):
     assert not list_archive(write(clean_files())).synthetic
     root = write({"SYNTHETIC.json": b"{}", **clean_files()})
     listing = list_archive(root)
@@ -154,7 +154,7 @@ def test_a_zip_in_the_long_format_and_behind_a_stub_is_read(tmp_path):
 
 
 def central_directory(path):
-    """The bytes from the first entry to the end record, found by `zipfile` and by hand."""
+    """The bytes from the first entry to the end record, found by means of `zipfile`."""
     with zipfile.ZipFile(path) as archive:
         start = archive.start_dir
     tail = path.read_bytes()[start:]
@@ -318,10 +318,10 @@ def test_the_fingerprint_changes_with_the_source_and_only_then(tmp_path):
         max_size=30,
     )
 )
-def test_whatever_the_names_every_file_is_accounted_for(tmp_path_factory, drawn):
+def test_every_file_is_accounted_for(tmp_path_factory, parts):
     files = {
         f"{top}{case}/{folder}/{case}{odd}_idx5_x{x}_y1_class{label}{ending}": bytes(size + 1)
-        for top, case, folder, odd, x, label, ending, size in drawn
+        for top, case, folder, odd, x, label, ending, size in parts
     }
     good = patch_path("1", 1, 1, 1)
     path = write_zip(tmp_path_factory.mktemp("names") / "a.zip", {**files, good: b"x"})

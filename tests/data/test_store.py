@@ -155,7 +155,7 @@ def test_outputs_that_are_something_else_are_left_alone(archive, tmp_path):
     assert (other / "thesis.txt").read_bytes() == b"precious"
 
 
-def test_a_damaged_store_is_refused_and_packed_anew_in_place(archive, tmp_path, capsys):
+def test_a_damaged_store_is_refused_and_packed_again_in_place(archive, tmp_path, capsys):
     store = pack(archive, tmp_path / "store", workers=1, progress=False)
     assert not pack(archive, store.path, workers=1, progress=False).fresh
     with (store.path / "images.npy").open("r+b") as file:
@@ -341,13 +341,13 @@ def test_the_users_cache_is_the_default(archive, tmp_path, monkeypatch):
     assert find_store(archive).path.parent == tmp_path / "user" / "cancernet"
 
 
-def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
+def test_the_synthetic_archive_is_generated_once(tmp_path, monkeypatch):
     import types
 
-    drawn = []
+    generated = []
 
     def synthesize(output, cases, seed):
-        drawn.append((cases, seed))
+        generated.append((cases, seed))
         write_zip(output, {"SYNTHETIC.json": b"{}", **clean_files(cases=cases)})
 
     module = types.SimpleNamespace(DEFAULT_CASES=2, DEFAULT_SEED=0, GENERATOR="g1", synthesize=synthesize)
@@ -355,7 +355,7 @@ def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
     for _ in range(2):
         store = find_store("synthetic", tmp_path / "cache")
         assert store.synthetic
-    assert drawn == [(2, 0)]
+    assert generated == [(2, 0)]
     assert "SYNTHETIC" in audit(store).verdict
     assert len(list((tmp_path / "cache").iterdir())) == 2
 

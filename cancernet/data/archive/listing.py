@@ -84,7 +84,7 @@ class _Patch(NamedTuple):
     y: int
     x: int
     path: str
-    index: int
+    file: int
     label: int
 
 
@@ -103,7 +103,7 @@ class _Selection:
             self.conflicts[name].append(patch)
         elif first is None:
             self.kept[name] = patch
-        elif not self._equal(first.index, patch.index):
+        elif not self._equal(first.file, patch.file):
             self.conflicts[name] = [first, *self.copies.pop(name, ()), patch]
         else:
             # The shorter path counts: that of the tree which is not wrapped in another folder.
@@ -146,7 +146,7 @@ def select(root: Path, fingerprint: str, contents: Contents, above: tuple[str, .
         rejects.extend(Reject(show(patch.path), CONFLICT) for patch in patches)
     names = sorted(selection.kept, key=selection.kept.__getitem__)
     patches = [selection.kept[name] for name in names]
-    members, order = contents.members, np.array([patch.index for patch in patches], np.int64)
+    members, order = contents.members, np.array([patch.file for patch in patches], np.int64)
     copies = selection.copies if members is None else {}  # CRCs have been compared in a zip, a folder has none
     return Listing(
         source=root,

@@ -33,7 +33,7 @@ def list_table(table: Path) -> Listing:
 
     Columns `path` (relative to the table's folder, or absolute), `label` (1 IDC, 0 benign) and `case` are required;
     `x` and `y` (whole pixels) may be absent or blank. The separator is a comma or a semicolon. A row that cannot be
-    used is a reject; a path that stands twice counts once, and not at all where its two rows contradict each other.
+    used is a reject; a path in two rows counts once, and not at all where the rows contradict each other.
 
     The fingerprint is the hash of the table's bytes and of its files' sizes and times.
 

@@ -66,9 +66,9 @@ def synthesize(output: Path, cases: int = DEFAULT_CASES, seed: int = DEFAULT_SEE
     try:
         _check(output, cases, seed)
         # Closed at the end: an interruption must not wait for cases that will not be written.
-        with _open_output(output) as write, closing(_draw_all(cases, seed)) as drawn:
+        with _open_output(output) as write, closing(_draw_all(cases, seed)) as finished:
             with tqdm(total=cases, desc=f"drawing {output.name}", unit="case", disable=not progress) as bar:
-                for patches in drawn:
+                for patches in finished:
                     for name, content in patches:
                         write(name, content)
                     count += len(patches)
@@ -107,7 +107,7 @@ def cut_patches(slide: Slide, case: str) -> list[Patch]:
 
 
 def _check(output: Path, cases: int, seed: int) -> None:
-    """Refuse bad input before anything is drawn."""
+    """Check the arguments before the first slide."""
     if not FEWEST_CASES <= cases <= MOST_CASES:
         raise InputError(
             f"Expected {FEWEST_CASES} to {MOST_CASES} cases, but got {cases}: "
