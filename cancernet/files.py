@@ -1,19 +1,32 @@
-"""Files that are whole or are not there."""
+"""Atomic writes: a file or a folder is there as a whole, or not at all."""
 
 import json
 import math
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cancernet.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers are told by their age alone
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "lock"
+"""In a partial folder: the file that its writer keeps locked for as long as it lives."""
+ABANDONED_AFTER = 24 * 3600.0
+"""Seconds after which a partial folder without a lock file is taken for a leftover; no packing takes that long."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a place beside a file to write to, and put what was written in the file's place at the end.
+    """Write a file that replaces `path` when it is complete.
 
     A reader meets the old file or the new one, never a part; an error or an interruption leaves the old one. A link to
     a file stays a link.
@@ -22,37 +35,144 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path: The file, which need not exist yet; its folder has to.
 
     Yields:
-        Where to write, in the same folder.
+        Where to write: a path of the same name in a temporary folder next to the file.
+
+    Raises:
+        FileNotFoundError: Nothing was written there.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "metrics.json") as partial:
+    ...     _ = partial.write_text("{}")
+    >>> [file.name for file in folder.iterdir()]
+    ['metrics.json']
     """
     path = Path(path).resolve()
-    beside = path.with_name(f".{path.name}.partial")
+    with _partial(path) as place:
+        yield place / path.name
+        sync(place / path.name)  # or a power cut could leave the new name with an empty file
+        (place / path.name).replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Fill a folder that appears as `path` when it is complete.
+
+    Args:
+        path: The folder, absent or empty; the folder above it has to exist.
+
+    Yields:
+        An empty folder of the same name in a temporary folder next to it.
+
+    Raises:
+        OSError: A file or a folder that is not empty stands at `path` at the end; it stays as it is.
+    """
+    path = Path(path).resolve()
+    with _partial(path) as place:
+        folder = place / path.name
+        folder.mkdir()
+        yield folder
+        sync(folder)
+        if path.is_dir():
+            path.rmdir()  # on Windows a rename onto an empty folder fails
+        folder.replace(path)
+        sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder at once: at no moment is half of it found under its name."""
+    with _partial(path) as place:
+        path.replace(place / path.name)
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """Make a temporary folder next to `path`, locked while it is in use and removed afterwards."""
+    _remove_leftovers(path)
+    place, lock = _make_locked(path)
     try:
-        yield beside
-        with beside.open("rb+") as file:
-            # Or a power cut could leave the new name with an empty file.
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with lock:
+            yield place
     finally:
-        beside.unlink(missing_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _make_locked(path: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        lock = (place / LOCK).open("wb")
+        _take_lock(lock, wait=True)
+        if (place / LOCK).exists():  # or it was removed as a leftover in the moment before it was locked
+            return place, lock
+        lock.close()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left next to it.
+
+    A writer that lives holds the lock of its folder, in this container or on another machine that shares the disk.
+    """
+    for name in os.listdir(path.parent):  # noqa: PTH208
+        current = name.startswith(f".{path.name}.") and name.endswith(".partial")
+        if current or name.startswith(f"{path.name}.partial-"):  # the second form is that of 0.1, without locks
+            with suppress(OSError):  # its writer may end at the same time
+                _remove_if_abandoned(path.parent / name)
+
+
+def _remove_if_abandoned(place: Path) -> None:
+    if fcntl is not None and (place / LOCK).exists():
+        with (place / LOCK).open("rb+") as lock:
+            if _take_lock(lock, wait=False):
+                shutil.rmtree(place, ignore_errors=True)
+    elif time.time() - place.stat().st_mtime > ABANDONED_AFTER:
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink()
+
+
+def _take_lock(file: IO[bytes], wait: bool) -> bool:
+    """Lock a file until it is closed; False where another holds the lock or the file system has none."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file, and its folder where there is none.
+    """Write a text file atomically, and its folder where there is none.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: The place cannot be written to.
+        InputError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside:
-            beside.write_text(text, encoding="utf-8", newline="\n")
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
     return path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON file (see `write_text`); what is undefined (not a number) becomes null."""
+    """Write a JSON file (see `write_text`); a number that is not finite becomes null."""
     return write_text(path, json.dumps(_without_nan(content), indent=2, ensure_ascii=False) + "\n")
 
 

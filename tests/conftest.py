@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cancernet.data.store.store import PatchStore, find_store
+from cancernet.data.store.find import find_store
+from cancernet.data.store.store import PatchStore
 from tests.data.drawing import encode, patch_path, write_zip
 
 

@@ -51,7 +51,7 @@ def measure_entries(folder: Path, entries: int) -> list[Figure]:
 
 def _prepare(source: Path, output: Path, workers: int) -> tuple[float, float]:
     shutil.rmtree(output, ignore_errors=True)
-    program = f"from cancernet.data.store.store import pack; pack({str(source)!r}, {str(output)!r}, {workers}, False)"
+    program = f"from cancernet.data.store.pack import pack; pack({str(source)!r}, {str(output)!r}, {workers}, False)"
     _, seconds, peak = run_watched(["-c", program])
     shutil.rmtree(output)
     return seconds, peak

@@ -1,7 +1,7 @@
-"""Augmentation as batched tensor code, run where the model is.
+"""Augment batches of images, on the device of the model.
 
-The functions take and return float images (B, 3, H, W) in [0, 1] with H = W, and draw all their random numbers from
-the generator they are given, so that a batch is the same whenever it is drawn again.
+The functions take and return float images (B, 3, H, W) in [0, 1] with H = W and take all their random numbers from
+the generator they are given, so that one seed gives one batch.
 """
 
 import math
@@ -27,16 +27,20 @@ SHIFT = 0.1
 def scale_and_augment(
     pixels: Tensor, operations: Sequence[Operation], seed: int, stains: Tensor | None = None
 ) -> Tensor:
-    """Turn the pixels of a batch into what the network takes, on whatever device they are.
+    """Scale the pixels of a batch to what the network takes, normalize the stains and augment.
 
     Args:
         pixels: (B, 3, H, W) uint8.
         operations: As `augment` takes them.
         seed: Determines the augmentation.
-        stains: (B, 2, 3) optical density of each image's case, to be brought to the reference's; None leaves it.
+        stains: (B, 2, 3) optical density of each image's case, for `normalize_stains`; None leaves the stains.
 
     Returns:
         (B, 3, H, W) float32 in [0, 1], in channels-last memory format.
+
+    >>> scale_and_augment(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8), ["symmetries"], seed=0)[0, 0]
+    tensor([[0.2000, 0.2000],
+            [0.2000, 0.2000]])
     """
     image = pixels.float().div_(255)
     if stains is not None:
@@ -47,7 +51,7 @@ def scale_and_augment(
 
 
 def augment(image: Tensor, operations: Sequence[Operation], generator: torch.Generator) -> Tensor:
-    """Apply operations one after the other, each to every image with draws of its own.
+    """Apply operations one after the other, with other random numbers for each image.
 
     Args:
         image: (B, 3, H, W) float in [0, 1].
@@ -63,7 +67,7 @@ def augment(image: Tensor, operations: Sequence[Operation], generator: torch.Gen
 
 
 def rotate_zoom_shift(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply the 2019 recipe: a small rotation, zoom and shift, flips; beyond the edge the edge is repeated."""
+    """Apply the 2019 recipe: a small rotation, zoom and shift, and flips; the edge is repeated beyond itself."""
     return warp(image, original_transforms(len(image), generator), "border")
 
 
@@ -74,7 +78,7 @@ def rotate(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def original_transforms(count: int, generator: torch.Generator) -> Tensor:
-    """Draw the affine transforms of the 2019 recipe.
+    """Return random affine transforms of the 2019 recipe.
 
     The order is that of Keras' `ImageDataGenerator`: output coordinates are flipped, zoomed (each axis on its own),
     shifted and rotated about the centre to find the input coordinates.
@@ -101,10 +105,15 @@ def warp(image: Tensor, transform: Tensor, beyond: Literal["border", "reflection
     Args:
         image: (B, 3, H, W) float.
         transform: (B, 2, 3), output to input coordinates in units of half a side.
-        beyond: What stands beyond the edge: the edge repeated, or the image mirrored at it.
+        beyond: What is shown beyond the edge: the edge repeated, or the image mirrored at it.
 
     Returns:
         (B, 3, H, W) float.
+
+    >>> mirrored = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    >>> warp(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), mirrored)
+    tensor([[[[2., 1.],
+              [4., 3.]]]])
     """
     grid = F.affine_grid(transform.to(image.dtype), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
@@ -123,7 +132,11 @@ def turn_and_flip(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def symmetries(image: Tensor) -> list[Tensor]:
-    """Return the eight symmetric versions of a batch (B, 3, H, W), each the same for all its images."""
+    """Return the eight symmetric versions of a batch (B, 3, H, W), each with one symmetry for all images.
+
+    >>> [image.flatten().tolist() for image in symmetries(torch.arange(4).view(1, 1, 2, 2))][:2]
+    [[0, 1, 2, 3], [2, 3, 0, 1]]
+    """
     square = [image, image.flip(2), image.flip(3), image.flip((2, 3))]
     return square + [turned.transpose(2, 3) for turned in square]
 
@@ -134,4 +147,4 @@ OPERATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "rotation": rotate,
     "stain_jitter": jitter_stains,
 }
-"""Name of an operation -> what it does to a batch."""
+"""Name of an operation -> its function."""

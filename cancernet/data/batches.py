@@ -1,4 +1,4 @@
-"""Batches of a store: which rows each holds, and what is gathered of them."""
+"""Gather batches from a store: which rows each holds, and what is read of them."""
 
 import zlib
 from collections.abc import Iterator
@@ -14,6 +14,15 @@ Batch = dict[str, Any]
 
 PADDING = -1
 """Index of the rows that fill the last batches of a process in evaluation; they count in no metric."""
+
+
+def evenly_spaced(total: int, count: int) -> np.ndarray:
+    """Return up to `count` numbers (int64) from 0 to `total` - 1, evenly spaced, both ends among them.
+
+    >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.unique(np.linspace(0, total - 1, count).astype(np.int64))
 
 
 class Patches(Dataset[Batch]):
@@ -41,8 +50,7 @@ class Patches(Dataset[Batch]):
             "x": torch.from_numpy(self.x[present]),
             "y": torch.from_numpy(self.y[present]),
             "index": torch.from_numpy(rows),
-            # The order of the rows differs from epoch to epoch and from process to process, and nothing else needs to
-            # be remembered to draw the same batch again.
+            # The rows of a batch differ between epochs and processes, and are all it takes to make the batch again.
             "seed": zlib.crc32(rows.tobytes(), self.seed & 0xFFFFFFFF),
         }
         if self.with_images:
@@ -58,11 +66,14 @@ class BatchSampler(DistributedSampler[np.ndarray]):
     Args:
         rows: (M,) store rows of the part.
         batch_size: Patches per batch and process.
-        shuffle: Draw another order in each epoch (training), where the processes' shares are filled up with patches
-            from the start of the order; otherwise ascending, filled up with `PADDING`.
+        shuffle: In training: another order in each epoch, the processes' shares filled up with patches from the start
+            of the order. Otherwise ascending, filled up with `PADDING`.
         seed: Together with the epoch determines the order.
         rank: This process.
         world_size: Number of processes.
+
+    >>> [rows.tolist() for rows in BatchSampler(np.arange(5), 2, shuffle=False, seed=0, rank=1, world_size=2)]
+    [[1, 3], [-1]]
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, shuffle: bool, seed: int, rank: int, world_size: int) -> None:

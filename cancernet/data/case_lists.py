@@ -2,7 +2,7 @@
 
 Source: Cruz-Roa et al., SPIE Medical Imaging 2014, and Janowczyk & Madabhushi, J Pathol Inform 2016: 84 training, 29
 validation and 49 test cases. Cases 8915 and 9024 of the training list are absent from the public archive, which holds
-119 further cases that stand in no list.
+119 further cases that are in no list.
 """
 
 OFFICIAL: dict[str, tuple[str, ...]] = {

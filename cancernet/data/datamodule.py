@@ -1,6 +1,7 @@
-"""The IDC archive as a LightningDataModule: from a root of any kind to batches on the device."""
+"""Provide the IDC archive as a LightningDataModule: from a root of any kind to batches on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,25 +14,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cancernet.checkpoints import read_checkpoint
-from cancernet.data.assignment import PARTS
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches
+from cancernet.data.split_rules import PARTS
 from cancernet.data.splits import Split, check_parts, make_split
 from cancernet.data.stains import measure_stains
-from cancernet.data.store.store import PatchStore, find_store
-from cancernet.data.training_record import SEEN, Exposure, rows_outside
+from cancernet.data.store.find import find_store
+from cancernet.data.store.store import PatchStore
+from cancernet.data.training_record import SEEN, TrainingRecord, rows_outside
 from cancernet.errors import InputError
 
 RESIDENT_SHARE = 0.6
-"""A store is kept on the device where it takes less than this share of the free memory: the rest is for the network."""
+"""A store is kept on the device where it takes less than this share of the free memory; the network needs the rest."""
 
 
 class IDCDataModule(LightningDataModule):
-    """Patches of the IDC archive, or of one's own cohort, split so that nothing leaks.
+    """Patches of the IDC archive, or of another cohort, split so that nothing leaks.
 
     Args:
-        root: The Kaggle zip as downloaded, the unpacked folder, a packed store, a CSV table of a cohort of one's own
-            (columns path, label, case, and x, y where known), or `synthetic` for a drawn archive.
+        root: The Kaggle zip as downloaded, the unpacked folder, a packed store, a CSV table of another cohort
+            (columns path, label, case, and x, y where known), or `synthetic` for an archive that is generated.
         split: `case` (whole cases, 80/20, then 10 % of the rest for validation), `patch` (as the 2019 tutorial; it
             leaks), `official` or `extended` (the published case lists), or a CSV file with the columns case (or path)
             and part.
@@ -39,14 +41,14 @@ class IDCDataModule(LightningDataModule):
         folds: Number of folds for cross-validation by case.
         fold: Which fold is the test part, from 0; under a published list it is the validation part.
         batch_size: Patches per batch and process.
-        augmentation: What is done to the patches that train, one after the other: `original` (rotation, zoom, shifts,
-            flips of the 2019 recipe), `symmetries` (all eight of the square), `rotation` (by any angle), `stain_jitter`
-            (in optical density).
-        stain_normalization: How far the stains of every case, as measured on its patches, are brought to the same
-            ones, in training and in use: 0 not at all, 1 all the way.
-        cache: Folder for packed stores and the drawn archive; the user's cache folder where not given.
+        augmentation: Operations on the training patches, in this order: `original` (rotation, zoom, shifts and flips of
+            the 2019 recipe), `symmetries` (all eight of the square), `rotation` (by any angle), `stain_jitter` (in
+            optical density).
+        stain_normalization: Share, 0 to 1, of the way from the stains of each case, measured on its patches, to the
+            reference, in training and in use.
+        cache: Folder for packed stores and the synthetic archive; the user's cache folder where not given.
         workers: Processes that decode images while packing; all cores where not given.
-        loader_workers: Processes that gather batches; 0 gathers in the training process, which is fast enough for most.
+        loader_workers: Processes that gather batches; 0 gathers them in the training process, mostly fast enough.
         device_resident: Keep the whole store on the device as uint8, so that batches carry row numbers only: `auto`
             (on a GPU, where it fits), `always`, `never`.
     """
@@ -71,22 +73,21 @@ class IDCDataModule(LightningDataModule):
             raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
         if not 0 <= stain_normalization <= 1:
             raise InputError(f"data.stain_normalization: expected a share from 0 to 1, got {stain_normalization}")
-        self.root = root
-        self.protocol = split
+        self.root = str(Path(root).expanduser())
+        self.split_name = str(Path(split).expanduser())
         self.seed = seed
         self.folds = folds
         self.fold = fold
         self.batch_size = batch_size
         self.augmentation = list(augmentation)
         self.stain_normalization = stain_normalization
-        self.cache = None if cache is None else Path(cache)
+        self.cache = None if cache is None else Path(cache).expanduser()
         self.workers = workers
         self.loader_workers = loader_workers
         self.device_resident = device_resident
-        self.store: PatchStore
         self.split: Split
-        self.exposure: Exposure
-        self.earlier: Exposure | None = None
+        self.training_record: TrainingRecord
+        self.seen_before: TrainingRecord | None = None
         self._stage: str
         self._resident: Tensor | None = None
         self._stains: Tensor | None = None
@@ -107,11 +108,16 @@ class IDCDataModule(LightningDataModule):
             raise InputError(f"{checkpoint_path}: holds no record of its data; give the arguments yourself")
         return cls(**{**state["arguments"], **changes})
 
+    @cached_property
+    def store(self) -> PatchStore:
+        """The packed store, found on first use: the archive is scanned once for each process."""
+        return find_store(self.root, self.cache, self.workers)
+
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a checkpoint keeps so that `test` finds the same data again, from whatever folder it is called."""
+        """The arguments that a checkpoint keeps: `test` finds the same data again, called from any folder."""
         names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization")
-        files = {"root": self.root, "split": self.protocol}
+        files = {"root": self.root, "split": self.split_name}
         return {
             **{name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in files.items()},
             "cache": None if self.cache is None else str(self.cache.resolve()),
@@ -120,80 +126,79 @@ class IDCDataModule(LightningDataModule):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The data and the split: `name`, `fingerprint`, `synthetic`, `split`, `seed`, `folds`, `fold`."""
+        """Identity of the data and the split: `name`, `fingerprint`, `synthetic`, `split`, `seed`, `folds`, `fold`."""
         source = self.store.manifest["source"]
         return {
             "name": self.store.name,
             "fingerprint": source["fingerprint"],
             "synthetic": self.store.synthetic,
-            "split": self.split.protocol,
+            "split": self.split.name,
             **self.split.settings,
         }
 
     @property
     def training_counts(self) -> tuple[int, int]:
-        """Number of benign and of IDC patches that train."""
+        """Number of benign and of IDC patches in the training part."""
         counts = np.bincount(self.store.index["label"].to_numpy()[self.split.rows("train")], minlength=2)
         return int(counts[0]), int(counts[1])
 
     @property
     def balanced_weights(self) -> tuple[float, float]:
-        """Class weights of 2019, benign first: the larger class's count over the class's own, in the training part."""
+        """Class weights of 2019, benign first: count of the larger class divided by that of the class, in training."""
         benign, idc = self.training_counts
         return max(benign, idc) / benign, max(benign, idc) / idc
 
     def prepare_data(self) -> None:
         """Pack the archive where that has not been done (in one process only)."""
-        find_store(self.root, self.cache, self.workers)
+        self.store  # noqa: B018
 
     def setup(self, stage: str) -> None:
         """Open the store, make the split and check the parts that the stage needs."""
         # Lightning hands over an enum whose `str` is not its value.
         stage = TrainerFn(stage).value
         self._stage = stage
-        self.store = find_store(self.root, self.cache, self.workers)
-        self.split = make_split(self.store.index, self.protocol, self.seed, self.folds, self.fold)
+        self.split = make_split(self.store.index, self.split_name, self.seed, self.folds, self.fold)
         if stage == "predict":
             return
-        fit_parts = SEEN if self.split.protocol.endswith(".csv") else PARTS
+        fit_parts = SEEN if self.split.name.endswith(".csv") else PARTS
         needed = {"fit": fit_parts, "validate": ("validation",), "test": ("test",)}[stage]
         check_parts(self.store.index, self.split, needed)
-        self.exposure = Exposure.of(self.split, self.store.index)
+        self.training_record = TrainingRecord.of(self.split, self.store.index)
         self._announce(needed)
 
     def _announce(self, needed: tuple[str, ...]) -> None:
         counts = ", ".join(f"{part} {len(self.split.rows(part)):,}" for part in needed)
-        data = f"synthetic data {self.store.name}" if self.store.synthetic else f"{self.store.name}"
-        rank_zero_info(f"Split {self.split.protocol} of {data}, patches: {counts}")
+        data = f"synthetic data {self.store.name}" if self.store.synthetic else self.store.name
+        rank_zero_info(f"Split {self.split.name} of {data}, patches: {counts}")
         if self.split.absent:
             rank_zero_info(f"{len(self.split.absent)} listed cases are not in the data: {', '.join(self.split.absent)}")
         if len(self.split.left_out):
             rank_zero_info(f"{len(self.split.left_out)} patches left out: an earlier part holds the same image")
         if self.split.unit == "patch":
             rank_zero_warn(
-                "This split is by patch: neighbours of one tumour stand in training and in test. What it measures is "
-                "not how the model does on cases it has never seen; use --data.split case for that."
+                "This split is by patch: neighbours in one tumour are in training and in test. It does not measure how "
+                "the model does on cases it has never seen; use --data.split case for that."
             )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: what the model has seen, and how to find the data again."""
-        exposure = self.exposure if self.earlier is None else self.exposure.join(self.earlier)
-        return {"arguments": self.arguments, "description": self.description, "exposure": exposure.state()}
+        record = self.training_record if self.seen_before is None else self.training_record.join(self.seen_before)
+        return {"arguments": self.arguments, "description": self.description, "exposure": record.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to judge a model on what it has seen, whatever root, split or seed was asked for.
+        """Refuse to evaluate a model on what it has seen, under any root, split or seed.
 
         Raises:
-            InputError: The part that would judge holds cases (under a split by patch: patches) that trained the model
-                or chose its epoch.
+            InputError: The part to evaluate on holds cases (under a split by patch: patches) that trained the model or
+                chose its epoch.
         """
-        earlier = Exposure.from_state(state_dict["exposure"])
-        if not earlier.known and self._stage != "predict":
+        seen_before = TrainingRecord.from_state(state_dict["exposure"])
+        if not seen_before.known and self._stage != "predict":
             rank_zero_warn(
-                "This model's weights came from elsewhere: nobody knows which cases trained them, so nothing here can "
-                "tell whether it is judged on cases it has seen. Its figures are worth what is known of its origin."
+                "This model's weights came from elsewhere: nobody knows which cases trained them, so it may be "
+                "evaluated on cases it has seen. Its figures are worth what is known of its origin."
             )
-        # Validation cases choose the epoch by being validated on, so `validate` and a resumed fit may meet them.
+        # Validation on these cases chose the epoch, so `validate` and a resumed fit may use them again.
         checks: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "fit": [("validation", ("train",)), ("test", SEEN)],
             "validate": [("validation", ("train",))],
@@ -202,11 +207,11 @@ class IDCDataModule(LightningDataModule):
         }
         for part, seen in checks[self._stage]:
             purpose = "resuming" if self._stage == "fit" else self._stage
-            earlier.refuse(self.store.index, self.split.rows(part), seen, f"{purpose}, {part} part")
-            self.split = earlier.leave_out(self.store.index, self.split, part, seen)
+            seen_before.refuse(self.store.index, self.split.rows(part), seen, f"{purpose}, {part} part")
+            self.split = seen_before.leave_out(self.store.index, self.split, part, seen)
             if self._stage != "fit":
                 check_parts(self.store.index, self.split, (part,))
-        self.earlier = earlier
+        self.seen_before = seen_before
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training part."""
@@ -217,14 +222,33 @@ class IDCDataModule(LightningDataModule):
         return self._loader(self.split.rows("validation"), shuffle=False)
 
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Return batches of the test part, each patch once; a second loader where there are cases beside the split."""
-        judged = self._loader(self.split.rows("test"), shuffle=False)
-        outside = rows_outside(self.store.index, self.split, self.earlier)
-        return [judged, self._loader(outside, shuffle=False)] if len(outside) else judged
+        """Return batches of the test part, each patch once, and a second loader where cases are outside the split."""
+        test = self._loader(self.split.rows("test"), shuffle=False)
+        outside = rows_outside(self.store.index, self.split, self.seen_before)
+        return [test, self._loader(outside, shuffle=False)] if len(outside) else test
 
     def predict_dataloader(self) -> DataLoader:
-        """Return batches of all patches, whatever their part."""
+        """Return batches of all patches, of any part."""
         return self._loader(np.arange(len(self.store)), shuffle=False)
+
+    def batches(
+        self, rows: np.ndarray, device: torch.device, batch_size: int, shuffle: bool = False
+    ) -> Iterator[Batch]:
+        """Yield batches of some rows as a network in use takes them: in this process alone, without augmentation.
+
+        Args:
+            rows: (M,) store rows, ascending.
+            device: Where the batches go.
+            batch_size: Patches per batch.
+            shuffle: Whether to mix the rows, always in the same order.
+
+        Yields:
+            Batches with `image` as float32 (B, 3, H, W) in [0, 1].
+        """
+        sampler = BatchSampler(rows, batch_size, shuffle, seed=0, rank=0, world_size=1)
+        for batch in DataLoader(Patches(self.store, with_images=True, seed=0), batch_size=None, sampler=sampler):
+            moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+            yield self._scale(moved, ())
 
     def _loader(self, rows: np.ndarray, shuffle: bool) -> DataLoader:
         trainer = self.trainer
@@ -243,7 +267,7 @@ class IDCDataModule(LightningDataModule):
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def _keep_on_device(self) -> bool:
-        """Decide whether the store lives on the device, and bring it there the first time."""
+        """Decide whether the store is kept on the device, and copy it there the first time."""
         device = self._device()
         wanted = self.device_resident == "always"
         if self.device_resident == "auto" and device.type == "cuda":
@@ -253,19 +277,21 @@ class IDCDataModule(LightningDataModule):
         return wanted
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Gather what the device holds, scale to [0, 1] and, in training, augment.
+        """Gather the images that the device holds, scale to [0, 1] and, in training, augment.
 
         Returns:
             The batch with `image` as float32 (B, 3, H, W) in channels-last memory format.
         """
         if "image" not in batch and self._resident is not None:
             batch["image"] = self._resident[batch["index"].clamp(min=0)].permute(0, 3, 1, 2)
-        operations = self.augmentation if self.trainer is not None and self.trainer.training else ()
-        stains = self.stains_of(batch["case"])
+        return self._scale(batch, self.augmentation if self.trainer is not None and self.trainer.training else ())
+
+    def _scale(self, batch: Batch, operations: Sequence[Operation]) -> Batch:
+        stains = self._stains_of(batch["case"])
         batch["image"] = scale_and_augment(batch["image"], operations, batch["seed"], stains)
         return batch
 
-    def stains_of(self, case: Tensor) -> Tensor | None:
+    def _stains_of(self, case: Tensor) -> Tensor | None:
         """Return the stain statistics (B, 2, 3) of the cases with these codes (B,); None without normalisation."""
         if self.stain_normalization <= 0:
             return None

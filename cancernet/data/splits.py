@@ -1,7 +1,6 @@
-"""Splits by name: which patch trains the model, chooses its epoch, or judges it.
+"""Split a store into parts: the patches that train the model, choose its epoch, or test it.
 
-A split gives each patch of a store one part; `make_split` joins the rules of `assignment` with the checks that every
-run passes.
+`make_split` applies the rules of `split_rules` by name and checks that nothing leaks.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cancernet.data.assignment import (
+from cancernet.data.split_rules import (
     LEFT_OUT,
     PARTS,
     patch_keys,
@@ -21,26 +20,26 @@ from cancernet.data.assignment import (
 )
 from cancernet.errors import InputError
 
-PROTOCOLS = ("case", "patch", "official", "extended")
+SPLITS = ("case", "patch", "official", "extended")
 FOLDED = ("case", "official", "extended")
-"""Those that know folds."""
+"""Splits that have folds."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which part each patch of a store belongs to.
+    """The part of each patch of a store.
 
     Attributes:
-        protocol: `case`, `patch`, `official`, `extended`, or the name of the file it was read from.
+        name: `case`, `patch`, `official`, `extended`, or the name of the file that the split was read from.
         part: (N,) object array of part names, in the order of the store's index.
         unit: `case` where whole cases were assigned, `patch` where single patches were.
-        left_out: One row for each patch left out because an earlier part holds the same image: `path`, `case`, `part`
-            (the one it would have been in), `same_as` (path of the copy that stays), `kept_in`.
-        absent: Cases that the protocol lists and the archive lacks.
-        settings: What else determined it (`seed`, `folds`, `fold`).
+        left_out: A row for each patch left out because an earlier part holds the same image: `path`, `case`, `part`
+            (the one it would be in), `same_as` (path of the copy that stays), `kept_in` (its part).
+        absent: Cases that the published lists name and the archive lacks.
+        settings: The other arguments of `make_split` (`seed`, `folds`, `fold`).
     """
 
-    protocol: str
+    name: str
     part: np.ndarray
     unit: str
     left_out: pd.DataFrame
@@ -52,7 +51,7 @@ class Split:
         return np.flatnonzero(self.part == part)
 
     def table(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Return the split as a table: a row a case, or a row a patch where patches were assigned."""
+        """Return the split as a table: a row a case, or a row a patch where single patches were assigned."""
         frame = index.assign(part=self.part)
         if self.unit == "patch":
             return frame[["path", "case", "x", "y", "label", "part"]]
@@ -63,7 +62,7 @@ class Split:
 
 def make_split(
     index: pd.DataFrame,
-    protocol: str = "case",
+    name: str = "case",
     seed: int = 0,
     folds: int | None = None,
     fold: int | None = None,
@@ -72,40 +71,44 @@ def make_split(
 
     Args:
         index: The store's index table (columns `path`, `case`, `x`, `y`, `label`, `hash`).
-        protocol: One of `PROTOCOLS`, or the path of a CSV file with the columns `part` and `case` or `path`.
-        seed: Orders cases (or patches) within their stratum; files, and the published lists without folds, have no use
-            for it.
-        folds: Number of cross-validation folds; with `case` and the published lists.
+        name: One of `SPLITS`, or the path of a CSV file with the columns `part` and `case` or `path`.
+        seed: Orders cases (or patches) within their stratum; unused by files and by the published lists without folds.
+        folds: Number of cross-validation folds, for `case` and the published lists.
         fold: Which fold is the test part, from 0 to `folds - 1`; under a published list, whose test part is fixed, it
             is the validation part.
 
     Raises:
-        InputError: An unknown protocol or file, folds out of range, or too few cases.
+        InputError: The split or file is unknown, the folds are out of range, or there are too few cases.
+
+    >>> index = pd.DataFrame({"case": ["8863", "8864", "8865", "8867"], "path": list("abcd"), "hash": range(4)})
+    >>> split = make_split(index, "extended")
+    >>> split.part.tolist(), split.rows("train").tolist(), len(split.absent)
+    (['train', 'test', 'train', 'validation'], [0, 2], 159)
     """
-    _check_folds(protocol, folds, fold)
+    _check_folds(name, folds, fold)
     absent: tuple[str, ...] = ()
     unit = "case"
-    if protocol == "case":
+    if name == "case":
         part = split_cases(index, seed, folds, fold)
-    elif protocol == "patch":
+    elif name == "patch":
         part, unit = split_patches(index, seed), "patch"
-    elif protocol in ("official", "extended"):
-        part, absent = split_published(index, protocol == "extended", seed, folds, fold)
-    elif Path(protocol).is_file():
-        part, unit = read_split(Path(protocol), index)
-        protocol = Path(protocol).name
+    elif name in ("official", "extended"):
+        part, absent = split_published(index, name == "extended", seed, folds, fold)
+    elif Path(name).is_file():
+        part, unit = read_split(Path(name), index)
+        name = Path(name).name
     else:
         raise InputError(
-            f"data.split: unknown split {protocol!r}; use one of {', '.join(PROTOCOLS)}, or the path of a CSV file "
+            f"data.split: unknown split {name!r}; use one of {', '.join(SPLITS)}, or the path of a CSV file "
             "with the columns case (or path) and part"
         )
     part, left_out = leave_out_shared_images(index, part)
     check_disjoint(index, part, unit)
-    return Split(protocol, part, unit, left_out, absent, {"seed": seed, "folds": folds, "fold": fold})
+    return Split(name, part, unit, left_out, absent, {"seed": seed, "folds": folds, "fold": fold})
 
 
 def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
-    """Take out of each part the patches whose very image stands in an earlier one (blank ones, mostly).
+    """Take out of each part the patches whose image is in an earlier part (blank ones, mostly).
 
     Returns:
         The parts with `left_out` in these places, and the table of what was left out (see `Split.left_out`).
@@ -132,12 +135,12 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
 
 
 def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
-    """Raise where a case (with unit `patch`: a patch) or an image stands in two parts.
+    """Check that no case (with unit `patch`: no patch) and no image is in two parts.
 
-    The rules of `assignment` cannot produce that; this is the proof of it that every run carries out.
+    The rules of `split_rules` do not produce that; every run proves it.
 
     Raises:
-        InputError: Names the first case, patch or image found in two parts.
+        InputError: One does; the first one found is named.
     """
     used = np.isin(part, PARTS)
     identity = index["case"].to_numpy() if unit == "case" else patch_keys(index)
@@ -149,32 +152,32 @@ def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
 
 
 def check_parts(index: pd.DataFrame, split: Split, needed: tuple[str, ...]) -> None:
-    """Raise where a needed part is empty or holds one class only.
+    """Check that each part needed holds both classes.
 
     Raises:
-        InputError: Says which part, what it holds, and what to do.
+        InputError: A part is empty or holds one class only.
     """
     advice = {
         "case": "add cases, or use another --data.seed",
         "patch": "add patches, or use another --data.seed",
         "official": "use --data.split case, which needs no published case",
         "extended": "use --data.split case, which needs no published case",
-    }.get(split.protocol, "name other cases for it in the file")
+    }.get(split.name, "name other cases for it in the file")
     for part in needed:
         labels = index["label"].to_numpy()[split.rows(part)]
         if len(labels) == 0:
-            raise InputError(f"split {split.protocol}: its {part} part is empty; {advice}")
+            raise InputError(f"split {split.name}: its {part} part is empty; {advice}")
         if labels.min() == labels.max():
             only = "IDC" if labels[0] else "benign"
-            raise InputError(f"split {split.protocol}: its {part} part holds {only} patches only; {advice}")
+            raise InputError(f"split {split.name}: its {part} part holds {only} patches only; {advice}")
 
 
-def _check_folds(protocol: str, folds: int | None, fold: int | None) -> None:
+def _check_folds(name: str, folds: int | None, fold: int | None) -> None:
     if (folds is None) != (fold is None):
         raise InputError(f"data.folds and data.fold go together, got folds={folds} and fold={fold}")
     if folds is None or fold is None:
         return
-    if protocol not in FOLDED:
-        raise InputError(f"data.folds: cross-validation goes with --data.split {', '.join(FOLDED)}; got {protocol!r}")
+    if name not in FOLDED:
+        raise InputError(f"data.folds: cross-validation goes with --data.split {', '.join(FOLDED)}; got {name!r}")
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(f"data.fold: expected 2 folds or more and 0 <= fold < folds, got folds={folds}, fold={fold}")

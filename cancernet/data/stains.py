@@ -1,6 +1,6 @@
-"""Stains of a slide as amounts in optical density: to vary them in training, or to bring all cases to the same ones.
+"""Vary the stains of a slide in training, or normalize those of all cases to the same reference.
 
-Light falls exponentially with the stain it passes (Beer-Lambert), so amounts of stain are linear in optical density.
+Light is absorbed exponentially with the amount of stain (Beer-Lambert), so amounts are linear in optical density.
 Images are float (B, 3, H, W) in [0, 1]; an optical density of 0 is white.
 """
 
@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cancernet.data.store.store import PatchStore, spread
+from cancernet.data.batches import evenly_spaced
+from cancernet.data.store.store import PatchStore
 
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 """Optical density of haematoxylin, eosin and the residual in red, green, blue: Ruifrok & Johnston 2001."""
@@ -19,29 +20,36 @@ stain augmentation in Tellez et al., Medical Image Analysis 2019."""
 STAIN_SHIFT = 0.05
 
 TISSUE_DENSITY = 0.1
-"""Mean optical density of the three channels above which a pixel is taken for tissue; glass has next to none."""
+"""Mean optical density of the three channels above which a pixel counts as tissue; glass has next to none."""
 REFERENCE_MEAN = (0.30, 0.48, 0.31)
-"""Optical density that each channel of a case is brought to. Any fixed values would do, as all cases meet there: this
-is a paler stain than that of the median case in a sample of the archive (0.25, 0.62, 0.39; deviations 0.19, 0.29,
-0.18)."""
+"""Mean optical density of each channel after normalization. Any fixed values would do; these are paler than the median
+case in a sample of the archive (means 0.25, 0.62, 0.39; deviations 0.19, 0.29, 0.18)."""
 REFERENCE_DEVIATION = (0.22, 0.24, 0.16)
 CASE_SAMPLE = 64
-"""So many patches of a case, spread over it, tell its stains well enough."""
+"""Patches sampled per case to estimate its stain statistics."""
 
 
 def optical_density(image: Tensor) -> Tensor:
-    """Return the natural logarithm of the light that is lost, 0 to 5.5."""
+    """Return the optical density of an image: minus the natural logarithm of the transmitted light, 0 to 5.55.
+
+    >>> optical_density(torch.tensor([1.0, 0.5, 0.0]))
+    tensor([-0.0000, 0.6892, 5.5452])
+    """
     # One intensity step is added so that black has a finite density, and taken off again on the way back.
     return -torch.log((image * 255 + 1) / 256)
 
 
 def transmitted(density: Tensor) -> Tensor:
-    """Return the image of an optical density: the way back from `optical_density`."""
+    """Return the image of an optical density, in [0, 1]: the inverse of `optical_density`.
+
+    >>> transmitted(torch.tensor([0.0, 0.6892, 5.5452]))
+    tensor([1.0000, 0.5000, 0.0000])
+    """
     return ((torch.exp(-density) * 256 - 1) / 255).clamp(0, 1)
 
 
 def jitter_stains(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary the amount of each stain: taken apart into the stains of `STAINS`, scaled, shifted, put together again.
+    """Vary the amount of each stain: separate the stains of `STAINS`, scale and shift each, and add them up again.
 
     Args:
         image: (B, 3, H, W) float in [0, 1].
@@ -49,6 +57,9 @@ def jitter_stains(image: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (B, 3, H, W) float in [0, 1].
+
+    >>> jitter_stains(torch.ones(1, 3, 1, 1) / 2, torch.Generator().manual_seed(0)).flatten()
+    tensor([0.5267, 0.5657, 0.5441])
     """
     stains = F.normalize(torch.tensor(STAINS, device=image.device, dtype=image.dtype))
     uniform = torch.rand(2, len(image), 3, generator=generator, device=image.device, dtype=image.dtype) * 2 - 1
@@ -61,23 +72,23 @@ def jitter_stains(image: Tensor, generator: torch.Generator) -> Tensor:
 def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> Tensor:
     """Measure the optical density of each case's tissue, per channel.
 
-    A case with much tumour is darker for that reason too, so to bring all cases to the same density takes away a part
-    of what tells them apart. With a share below 1 the measurement is drawn towards the reference, and
-    `normalize_stains` leaves the rest of each case's difference as it is.
+    A case with much tumour is darker for that reason too, so full normalization removes some of what tells cases apart.
+    A share below 1 moves the measurement towards the reference, and `normalize_stains` then keeps the rest of each
+    case's difference.
 
     Args:
         store: The patches.
         codes: (N,) int64 number of each patch's case, from 0.
-        share: How much of a case's difference from the reference counts, 0 to 1.
+        share: Weight of the measurement against the reference, 0 to 1.
 
     Returns:
-        (cases, 2, 3) float32: mean and standard deviation; the reference's own for a case without tissue.
+        (cases, 2, 3) float32: mean and standard deviation; those of the reference for a case without tissue.
     """
     reference = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
     statistics = reference.repeat(codes.max() + 1, 1, 1)
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        chosen = rows[spread(len(rows), CASE_SAMPLE)]
+        chosen = rows[evenly_spaced(len(rows), CASE_SAMPLE)]
         density = optical_density(torch.from_numpy(store.gather(chosen)).float() / 255).reshape(-1, 3)
         tissue = density[density.mean(dim=1) > TISSUE_DENSITY]
         if len(tissue) > 1:
@@ -87,7 +98,7 @@ def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> 
 
 
 def normalize_stains(image: Tensor, statistics: Tensor) -> Tensor:
-    """Bring images to the reference's optical density (E. Reinhard et al. 2001, here in optical density).
+    """Normalize images to the optical density of the reference (Reinhard et al. 2001, here in optical density).
 
     Args:
         image: (B, 3, H, W) float in [0, 1].
@@ -95,7 +106,13 @@ def normalize_stains(image: Tensor, statistics: Tensor) -> Tensor:
 
     Returns:
         (B, 3, H, W) float in [0, 1].
+
+    >>> reference = torch.tensor([[REFERENCE_MEAN, REFERENCE_DEVIATION]])
+    >>> normalize_stains(torch.ones(1, 3, 1, 1) / 2, reference).flatten()
+    tensor([0.5000, 0.5000, 0.5000])
     """
     mean, deviation = statistics[:, :, :, None, None].unbind(dim=1)
-    wanted, spread = (image.new_tensor(values)[:, None, None] for values in (REFERENCE_MEAN, REFERENCE_DEVIATION))
-    return transmitted((optical_density(image) - mean) / deviation.clamp(min=1e-3) * spread + wanted)
+    to_mean, to_deviation = (
+        image.new_tensor(values)[:, None, None] for values in (REFERENCE_MEAN, REFERENCE_DEVIATION)
+    )
+    return transmitted((optical_density(image) - mean) / deviation.clamp(min=1e-3) * to_deviation + to_mean)

@@ -1,34 +1,34 @@
-"""What a model has seen: the part of a checkpoint that keeps it from being judged on its own training data."""
+"""Record what a model has seen: the part of a checkpoint that prevents a test on its own training data."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cancernet.data.assignment import LEFT_OUT, OUTSIDE, patch_keys
+from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, patch_keys
 from cancernet.data.splits import Split
 from cancernet.errors import InputError
 
 SEEN = ("train", "validation")
-"""The parts that shape a model: one gives its weights, the other chooses its epoch."""
+"""The parts that a model has seen: one trains its weights, the other chooses its epoch."""
 CASES_OUTSIDE = 4
-"""Cases beside the split that a test predicts, for their maps only: they count in no figure."""
+"""Cases outside the split that a test predicts, for their maps only: they count in no metric."""
 
 
 @dataclass(frozen=True)
-class Exposure:
+class TrainingRecord:
     """The cases, patches and images that trained a model or chose its epoch.
 
     Attributes:
-        unit: `case` or `patch`: what the split assigned as a whole.
+        unit: `case` where the split assigned whole cases, `patch` where it assigned single patches.
         cases: Part -> sorted case ids.
         patches: Part -> sorted int64 hashes of the patches' keys (case and position).
-        images: Part -> sorted int64 image hashes, which tell a patch whatever its file and case are called.
-        known: Whether that is all of it. Of weights that came from elsewhere nobody knows what trained them.
+        images: Part -> sorted int64 image hashes, which identify a patch under any name of its file and case.
+        known: Whether the record is complete; of weights from elsewhere it is not known what trained them.
     """
 
     unit: str
@@ -38,8 +38,8 @@ class Exposure:
     known: bool = True
 
     @classmethod
-    def of(cls, split: Split, index: pd.DataFrame) -> "Exposure":
-        """Collect what a fit on this split shows the model."""
+    def of(cls, split: Split, index: pd.DataFrame) -> "TrainingRecord":
+        """Record what a fit on this split shows the model."""
         keys = _hash_keys(index)
         images = _as_int64(index["hash"].to_numpy())
         rows = {part: split.rows(part) for part in SEEN}
@@ -51,13 +51,13 @@ class Exposure:
         )
 
     @classmethod
-    def unknown(cls) -> "Exposure":
-        """Return that of a model from elsewhere: no case of which it is known that the model has seen it."""
+    def unknown(cls) -> "TrainingRecord":
+        """Return the record of a model from elsewhere: empty, and marked as incomplete."""
         nothing = {part: np.empty(0, dtype=np.int64) for part in SEEN}
         return cls("case", {part: [] for part in SEEN}, nothing, dict(nothing), known=False)
 
     def state(self) -> dict[str, Any]:
-        """Return it as plain lists and tensors, which a checkpoint holds without pickled classes."""
+        """Return the record as lists and tensors, which a checkpoint holds without pickled classes."""
         return {
             "unit": self.unit,
             "known": self.known,
@@ -67,7 +67,7 @@ class Exposure:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Exposure":
+    def from_state(cls, state: dict[str, Any]) -> "TrainingRecord":
         """Read what `state` wrote."""
         return cls(
             unit=state["unit"],
@@ -77,9 +77,9 @@ class Exposure:
             known=state.get("known", True),
         )
 
-    def join(self, other: "Exposure") -> "Exposure":
-        """Return what a model has seen that was trained on both, one after the other."""
-        return Exposure(
+    def join(self, other: "TrainingRecord") -> "TrainingRecord":
+        """Return the record of a model that was trained on both, one after the other."""
+        return TrainingRecord(
             unit="patch" if "patch" in (self.unit, other.unit) else "case",
             cases={part: sorted({*self.cases[part], *other.cases[part]}) for part in SEEN},
             patches={part: np.union1d(self.patches[part], other.patches[part]) for part in SEEN},
@@ -88,21 +88,21 @@ class Exposure:
         )
 
     def overlap(self, index: pd.DataFrame, rows: np.ndarray) -> dict[str, int]:
-        """Count what stands in more than one of training, validation and the rows that judge.
+        """Count what is in more than one of training, validation and the rows to be tested on.
 
         Args:
             index: The store's index table.
-            rows: (M,) store rows that judge.
+            rows: (M,) store rows to be tested on.
 
         Returns:
-            Numbers of `cases`, `patches` and `images`; 0 each is the proof that nothing leaked (under a split by patch
-            cases do stand on both sides).
+            Numbers of `cases`, `patches` and `images`; 0 each proves that nothing leaked (under a split by patch, cases
+            are in several parts).
         """
-        judged = index.iloc[rows]
+        tested = index.iloc[rows]
         sides: dict[str, tuple[Mapping[str, Any], np.ndarray]] = {
-            "cases": (self.cases, judged["case"].to_numpy(dtype=object)),
-            "patches": (self.patches, _hash_keys(judged)),
-            "images": (self.images, _as_int64(judged["hash"].to_numpy())),
+            "cases": (self.cases, tested["case"].to_numpy(dtype=object)),
+            "patches": (self.patches, _hash_keys(tested)),
+            "images": (self.images, _as_int64(tested["hash"].to_numpy())),
         }
         counts = {}
         for name, (seen, met) in sides.items():
@@ -112,16 +112,16 @@ class Exposure:
         return counts
 
     def refuse(self, index: pd.DataFrame, rows: np.ndarray, seen: tuple[str, ...], purpose: str) -> None:
-        """Raise where rows that are to judge the model belong to what it has seen.
+        """Refuse to evaluate a model on what it has seen.
 
         Args:
             index: The store's index table.
-            rows: (M,) store rows of the part that judges.
-            seen: Which of `SEEN` must not be met.
+            rows: (M,) store rows to evaluate on.
+            seen: The parts of the record (of `SEEN`) that the rows must not belong to.
             purpose: What is being done, for the message.
 
         Raises:
-            InputError: Names the first cases (under a split by patch: counts the patches) and the way out.
+            InputError: Rows belong to it; the first cases are named (under a split by patch, patches are counted).
         """
         way_out = "use the split, seed and archive the model was trained with, or cases it has never seen"
         for part in seen:
@@ -137,10 +137,10 @@ class Exposure:
                     raise InputError(f"{purpose}: cases that {role} this model are in it ({named}); {way_out}")
 
     def leave_out(self, index: pd.DataFrame, split: Split, part: str, seen: tuple[str, ...]) -> Split:
-        """Take out of one part the patches whose very image the model has seen, and list them in the split.
+        """Take out of one part the patches whose image the model has seen.
 
         Returns:
-            The split without them.
+            The split without them; they are listed in its `left_out`.
         """
         rows = split.rows(part)
         images = _as_int64(index["hash"].to_numpy()[rows])
@@ -157,10 +157,10 @@ class Exposure:
             }
         )
         left_out = pd.concat([split.left_out, more], ignore_index=True) if len(met) else split.left_out
-        return Split(split.protocol, parts, split.unit, left_out, split.absent, split.settings)
+        return replace(split, part=parts, left_out=left_out)
 
 
-def rows_outside(index: pd.DataFrame, split: Split, seen: Exposure | None) -> np.ndarray:
+def rows_outside(index: pd.DataFrame, split: Split, seen: TrainingRecord | None) -> np.ndarray:
     """Choose the largest `CASES_OUTSIDE` cases that the split does not name and the model has never seen.
 
     Returns:
@@ -180,5 +180,5 @@ def _hash_keys(index: pd.DataFrame) -> np.ndarray:
 
 
 def _as_int64(hashes: np.ndarray) -> np.ndarray:
-    """Torch cannot save unsigned 64-bit tensors everywhere; the bits are the same."""
+    """Reinterpret as signed, with the same bits: torch cannot save unsigned 64-bit tensors everywhere."""
     return hashes.astype(np.uint64).view(np.int64)

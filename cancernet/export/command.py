@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cancernet.data.store.store import find_store, spread
+from cancernet.data.batches import evenly_spaced
+from cancernet.data.store.find import find_store
 from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH, cut_patches
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
@@ -124,7 +125,7 @@ def take_patches(root: str | None, count: int, size: int, cache: str | None) -> 
         InputError: No such data.
     """
     images = _synthetic_patches(count) if root is None else find_store(root, cache).images
-    rows = spread(len(images), count)
+    rows = evenly_spaced(len(images), count)
     chosen = np.asarray(images[rows])
     if chosen.shape[1] == size:
         return chosen

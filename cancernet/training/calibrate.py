@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.checkpoints import data_state, read_checkpoint, trusted_network_config
@@ -67,8 +67,8 @@ def _refuse_other_training(checkpoint: Path, data: IDCDataModule, state: dict[st
     Raises:
         InputError: Says so, and what to do.
     """
-    here = Exposure.of(data.split, data.store.index).images["train"]
-    if not np.isin(here, Exposure.from_state(state["exposure"]).images["train"]).all():
+    here = TrainingRecord.of(data.split, data.store.index).images["train"]
+    if not np.isin(here, TrainingRecord.from_state(state["exposure"]).images["train"]).all():
         raise InputError(
             f"measure_batch_norm: the training part of {data.store.name} under this split holds patches that did not "
             f"train {checkpoint}, and its statistics are those of what trained it; leave root and split as they were"

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cancernet.data.augment import scale_and_augment
-from cancernet.data.batches import BatchSampler, Patches
+from cancernet.data.batches import evenly_spaced
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.data.store.store import spread
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.training.batch_norm import measure_statistics
@@ -108,24 +105,22 @@ def predict_rows(task: Any, data: IDCDataModule, rows: np.ndarray, device: torch
 
 def _mixed_training_images(data: IDCDataModule, device: torch.device) -> Iterator[Tensor]:
     rows = data.split.rows("train")
-    return _images(data, rows[spread(len(rows), MEASURED_PATCHES)], device, MEASURED_BATCH, shuffle=True)
+    return _images(data, rows[evenly_spaced(len(rows), MEASURED_PATCHES)], device, MEASURED_BATCH, shuffle=True)
 
 
 def _images(
     data: IDCDataModule, rows: np.ndarray, device: torch.device, batch_size: int, shuffle: bool = False
 ) -> Iterator[Tensor]:
-    """Yield batches of patches as a network in use takes them, (B, 3, H, W)."""
-    sampler = BatchSampler(rows, batch_size, shuffle, seed=0, rank=0, world_size=1)
-    loader = DataLoader(Patches(data.store, with_images=True, seed=0), batch_size=None, sampler=sampler)
-    for batch in tqdm(loader, desc="calibrating", unit="batch", delay=1, leave=False, disable=None):
-        stains = data.stains_of(batch["case"].to(device))
-        # Never augmented, though Lightning still calls the stage training when a fit ends.
-        yield scale_and_augment(batch["image"].to(device), (), batch["seed"], stains)
+    """Yield images (B, 3, H, W) as a network in use takes them, with a progress bar where that takes long."""
+    total = -(-len(rows) // batch_size)
+    batches = data.batches(rows, device, batch_size, shuffle)
+    for batch in tqdm(batches, desc="calibrating", total=total, unit="batch", delay=1, leave=False, disable=None):
+        yield batch["image"]
 
 
-def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
+def _expose(content: dict[str, Any], data: IDCDataModule) -> TrainingRecord:
     """Add the cases that chose the threshold to what the model has seen; of the run's own data they are in it."""
-    chosen_on = Exposure.of(data.split, data.store.index)
+    chosen_on = TrainingRecord.of(data.split, data.store.index)
     nothing = np.empty(0, dtype=np.int64)
     chosen_on = replace(
         chosen_on,
@@ -133,4 +128,4 @@ def _expose(content: dict[str, Any], data: IDCDataModule) -> Exposure:
         patches={**chosen_on.patches, "train": nothing},
         images={**chosen_on.images, "train": nothing},
     )
-    return Exposure.from_state(data_state(content)["exposure"]).join(chosen_on)
+    return TrainingRecord.from_state(data_state(content)["exposure"]).join(chosen_on)

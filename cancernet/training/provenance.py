@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch import Trainer
 
 import cancernet
-from cancernet.data.assignment import OUTSIDE, PARTS
 from cancernet.data.datamodule import IDCDataModule
+from cancernet.data.split_rules import OUTSIDE, PARTS
 
 PACKAGES = (
     "torch",
@@ -73,7 +73,7 @@ def prove_disjoint(data: IDCDataModule, judged: np.ndarray) -> dict[str, Any] | 
         data: Set up, with the checkpoint's exposure loaded.
         judged: (M,) store rows.
     """
-    seen = data.exposure if data.earlier is None else data.earlier
+    seen = data.training_record if data.seen_before is None else data.seen_before
     if not seen.known:
         return None
     overlap = seen.overlap(data.store.index, judged)

@@ -61,7 +61,7 @@ def collect_metrics(
         "network": task.hparams["network"],
         **analyse(scores, calibration, _score_baselines(data, rows) if own else None),
         "data_flow": describe_data_flow(data),
-        "exposure_known": data.earlier is None or data.earlier.known,
+        "exposure_known": data.seen_before is None or data.seen_before.known,
         "leak_proof": prove_disjoint(data, rows),
         "environment": describe_environment(trainer, started),
     }

@@ -7,7 +7,7 @@ import lightning
 import torch
 
 from cancernet import __version__
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
@@ -113,7 +113,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
 
 
 def _nothing_known() -> dict[str, Any]:
-    return {"arguments": {}, "description": {}, "exposure": Exposure.unknown().state()}
+    return {"arguments": {}, "description": {}, "exposure": TrainingRecord.unknown().state()}
 
 
 def _size(weights: NetworkWeights) -> str:

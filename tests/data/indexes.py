@@ -1,4 +1,4 @@
-"""Index tables of stores, drawn without any image."""
+"""Index tables of stores, made without images."""
 
 import numpy as np
 import pandas as pd

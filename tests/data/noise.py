@@ -1,4 +1,4 @@
-"""Images of noise, and the generators they are drawn from."""
+"""Images of noise, and random generators."""
 
 import torch
 

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import struct
 import sys
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cancernet.data.archive.listing import fingerprint, list_archive, show
-from cancernet.data.store.decode import PatchError, decode_patch
+from cancernet.data.archive.listing import Listing, show
+from cancernet.data.archive.members import PatchError
+from cancernet.data.archive.source import Source
+from cancernet.data.store.decode import decode_patch
 from cancernet.errors import InputError
 from tests.data.drawing import (
     clean_files,
@@ -25,6 +28,10 @@ from tests.data.drawing import (
 )
 
 FOUND_WHEN_DECODED = {"no readable image", "larger than 50x50 pixels", "truncated or damaged image"}
+
+
+def list_archive(root: Path) -> Listing:
+    return Source(root).list_patches()
 
 
 @pytest.fixture(params=["zip", "deflated", "folder"])
@@ -67,7 +74,7 @@ def test_wrapping_folders_and_lone_case_folders_are_read(tmp_path, write):
     assert len(list_archive(folder / "9000" / "1")) == 2
 
 
-def test_the_copy_with_the_shorter_path_counts_whatever_the_order(tmp_path):
+def test_the_copy_with_the_shorter_path_counts_in_any_order(tmp_path):
     short, data = patch_path("9000", 1, 1, 0), draw_png(1)
     for name, order in {"a.zip": (short, f"deep/{short}"), "b.zip": (f"deep/{short}", short)}.items():
         listing = list_archive(write_zip(tmp_path / name, dict.fromkeys(order, data)))
@@ -83,7 +90,7 @@ def test_a_third_copy_that_differs_takes_all_three_out(write):
     assert listing.duplicates == 0
 
 
-def test_the_mark_of_a_drawn_archive_is_seen(write, tmp_path):
+def test_the_mark_of_a_synthetic_archive_is_seen(write, tmp_path):
     assert not list_archive(write(clean_files())).synthetic
     root = write({"SYNTHETIC.json": b"{}", **clean_files()})
     listing = list_archive(root)
@@ -144,6 +151,55 @@ def test_a_zip_in_the_long_format_and_behind_a_stub_is_read(tmp_path):
     listing = list_archive(path)
     assert listing.path == plain.path
     assert (listing.place["size"] == plain.place["size"]).all()
+
+
+def central_directory(path):
+    """The bytes from the first entry to the end record, found by means of `zipfile`."""
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    tail = path.read_bytes()[start:]
+    end = tail.rindex(b"PK\x05\x06")
+    long_end = tail.find(b"PK\x06\x06")
+    return tail[: end if long_end < 0 else long_end]
+
+
+@pytest.mark.parametrize("form", ["plain", "comment", "stub", "long", "long behind a stub"])
+def test_the_fingerprint_of_a_zip_is_the_hash_of_its_central_directory(tmp_path, monkeypatch, form):
+    """Stores in the users' caches are found by it."""
+    if "long" in form:
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)  # from here on zipfile writes zip64 end records
+    path = write_zip(tmp_path / "archive.zip", clean_files())
+    if form == "comment":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = b"from the clinic"
+    if "stub" in form:
+        path.write_bytes(b"#!/bin/sh\n" * 99 + path.read_bytes())
+    directory = central_directory(path)
+    assert (b"PK\x06\x06" in path.read_bytes()) == ("long" in form)
+    assert directory.startswith(b"PK\x01\x02")
+    assert Source(path).fingerprint == hashlib.blake2b(directory).hexdigest()
+    assert len(list_archive(path)) == 12
+
+
+def test_a_zip_that_claims_nonsense_is_refused_in_one_line(tmp_path):
+    path = write_zip(tmp_path / "archive.zip", clean_files())
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    name = data.index(b"PK\x01\x02") + 46
+    claims = {
+        "a directory larger than the file": (end + 12, b"\xff\xff\xff\x7f"),
+        "a directory of another length": (end + 12, b"\x10\0\0\0"),
+        "a name that is no UTF-8": (name - 38, b"\0\x08"),
+        "a version to come": (name - 40, b"\xff\0"),
+        "an entry of another kind": (name - 46, b"XY"),
+    }
+    for claim, (place, value) in claims.items():
+        broken = data[:place] + value + data[place + len(value) :]
+        if "UTF-8" in claim:
+            broken = broken[:name] + b"\xff\xfe" + broken[name + 2 :]
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=r"archive\.zip is a damaged zip.*download it again"):
+            list_archive(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -237,12 +293,12 @@ def test_the_fingerprint_changes_with_the_source_and_only_then(tmp_path):
     archive = write_zip(tmp_path / "a.zip", files)
     rows = [{"path": f"folder/{path}", "label": 0, "case": "p"} for path in files]
     table = write_table(tmp_path / "t.csv", rows)
-    before = [fingerprint(root) for root in (folder, archive, table)]
+    before = [Source(root).fingerprint for root in (folder, archive, table)]
     assert before == [list_archive(root).fingerprint for root in (folder, archive, table)]
     changed = folder / next(iter(files))
     os.utime(changed, ns=(0, 0))
     write_zip(archive, files | {next(iter(files)): draw_png(99)})
-    after = [fingerprint(root) for root in (folder, archive, table)]
+    after = [Source(root).fingerprint for root in (folder, archive, table)]
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
@@ -262,10 +318,10 @@ def test_the_fingerprint_changes_with_the_source_and_only_then(tmp_path):
         max_size=30,
     )
 )
-def test_whatever_the_names_every_file_is_accounted_for(tmp_path_factory, drawn):
+def test_every_file_is_accounted_for(tmp_path_factory, parts):
     files = {
         f"{top}{case}/{folder}/{case}{odd}_idx5_x{x}_y1_class{label}{ending}": bytes(size + 1)
-        for top, case, folder, odd, x, label, ending, size in drawn
+        for top, case, folder, odd, x, label, ending, size in parts
     }
     good = patch_path("1", 1, 1, 1)
     path = write_zip(tmp_path_factory.mktemp("names") / "a.zip", {**files, good: b"x"})
@@ -338,11 +394,15 @@ def test_listing_imports_neither_torch_nor_pandas(tmp_path):
 
     path = write_zip(tmp_path / "a.zip", clean_files())
     code = (
-        "import sys; from pathlib import Path; from cancernet.data.store.store import pack\n"
+        "import sys; from pathlib import Path; from cancernet.data.archive.source import Source\n"
+        f"print(len(Source({str(path)!r}).list_patches()))\n"
+        "heavy = ['torch', 'keras', 'lightning', 'matplotlib']\n"
+        "print([name for name in [*heavy, 'pandas'] if name in sys.modules])\n"
+        "from cancernet.data.store.pack import pack\n"
         f"store = pack({str(path)!r}, {str(tmp_path / 'store')!r}, workers=1, progress=False)\n"
         "store.gather([0])\n"
-        "print([name for name in ('torch', 'keras', 'lightning', 'pandas', 'matplotlib') if name in sys.modules])"
+        "print([name for name in heavy if name in sys.modules])"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["12", "[]", "[]"]

@@ -46,7 +46,7 @@ def test_warp_is_the_affine_transform_of_scipy():
     out = warp(image, transform)
     center = (image.shape[-1] - 1) / 2
     for picture, matrix, warped in zip(image, transform.double().numpy(), out, strict=True):
-        # Ours maps (x, y) in half sides about the centre, SciPy's (row, column) in pixels from the corner.
+        # The transform maps (x, y) in half sides about the centre, SciPy's (row, column) in pixels from the corner.
         linear = matrix[::-1, 1::-1]
         offset = center - linear @ [center, center] + matrix[::-1, 2] * image.shape[-1] / 2
         for channel, result in zip(picture.numpy(), warped.numpy(), strict=True):
@@ -94,7 +94,7 @@ def test_the_eight_symmetries_are_each_there_once():
 
 
 def test_free_rotation_turns_by_any_angle_about_the_centre():
-    """A dark spot beside the centre stays at its distance, and is found in every direction equally often."""
+    """A dark spot next to the centre stays at its distance, and is found in every direction equally often."""
     side, distance = 51, 15
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     center = side // 2

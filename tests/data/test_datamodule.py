@@ -6,6 +6,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from cancernet.data.batches import PADDING, BatchSampler, Patches
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.stains import optical_density
+from cancernet.data.store.find import find_store
 from cancernet.errors import InputError
 
 
@@ -35,7 +36,7 @@ def test_a_batch_holds_what_the_store_holds(store):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33])
-def test_evaluation_meets_every_patch_once_whatever_the_number_of_processes(count, world_size):
+def test_evaluation_meets_every_patch_once_on_any_number_of_processes(count, world_size):
     rows = np.arange(100, 100 + count)
     samplers = [BatchSampler(rows, 8, False, 0, rank, world_size) for rank in range(world_size)]
     met = [row for sampler in samplers for row in rows_of(sampler) if row != PADDING]
@@ -76,6 +77,32 @@ def test_resident_and_streamed_batches_are_equal(data):
     np.testing.assert_allclose(
         images[0].permute(0, 2, 3, 1).numpy() * 255, data.store.images[streamed["index"].numpy()], atol=1e-4
     )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_of_some_rows_are_those_of_a_loader_without_augmentation(data, shuffle):
+    rows = data.split.rows("test")
+    ready = list(data.batches(rows, torch.device("cpu"), 16, shuffle))
+    met = torch.cat([batch["index"] for batch in ready])
+    assert sorted(met.tolist()) == rows.tolist()
+    assert (met.tolist() == rows.tolist()) == (not shuffle)
+    expected = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)["image"]
+    found = torch.cat([batch["image"] for batch in ready])[met.argsort()][: len(expected)]
+    assert torch.equal(found, expected)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(store, archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").symlink_to(archive.parent)
+    (tmp_path / "parts.csv").write_text(
+        "case,part\n" + "".join(f"{7000 + k},train\n" for k in range(11)) + "7011,test\n"
+    )
+    module = IDCDataModule(f"~/data/{archive.name}", split="~/parts.csv", cache="~/cache")
+    module.setup("predict")
+    assert module.store.path.parent == tmp_path / "cache"
+    assert set(module.split.part) == {"train", "test"}
+    assert module.arguments["split"] == str(tmp_path / "parts.csv")
+    assert find_store("~/data/" + archive.name, store.path.parent).path == store.path
 
 
 def test_all_parts_together_are_the_data(data):

@@ -94,12 +94,12 @@ def test_a_brighter_lamp_makes_no_difference():
 
 @pytest.mark.parametrize("count", [1, 64, 1000])
 def test_a_sample_of_a_case_is_enough(count):
-    drawn = np.random.default_rng(0).normal(150, 30, (count, 50, 50, 3)).clip(0, 255).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(150, 30, (count, 50, 50, 3)).clip(0, 255).astype(np.uint8)
 
-    class Drawn:
+    class Noise:
         def gather(self, rows):
-            return drawn[rows]
+            return noise[rows]
 
-    density = optical_density(torch.from_numpy(drawn[: min(count, 200)]).float() / 255).reshape(-1, 3)
-    statistics = measure_stains(Drawn(), np.zeros(count, np.int64))
+    density = optical_density(torch.from_numpy(noise[: min(count, 200)]).float() / 255).reshape(-1, 3)
+    statistics = measure_stains(Noise(), np.zeros(count, np.int64))
     np.testing.assert_allclose(statistics[0, 0], density.mean(dim=0), atol=2e-3)

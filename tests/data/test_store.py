@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cancernet.data import processes
 from cancernet.data.audit import audit, prepare, render
 from cancernet.data.store import decode_pool
 from cancernet.data.store import pack as pack_module
 from cancernet.data.store import store as stores
 from cancernet.data.store.decode import decode_patch
-from cancernet.data.store.store import find_store, open_store, pack
+from cancernet.data.store.find import find_store
+from cancernet.data.store.pack import pack
+from cancernet.data.store.store import open_store
 from cancernet.errors import InputError
 from tests.data.drawing import clean_files, draw_png, patch_path, trapped_files, write_folder, write_table, write_zip
 
@@ -152,7 +155,7 @@ def test_outputs_that_are_something_else_are_left_alone(archive, tmp_path):
     assert (other / "thesis.txt").read_bytes() == b"precious"
 
 
-def test_a_damaged_store_is_refused_and_packed_anew_in_place(archive, tmp_path, capsys):
+def test_a_damaged_store_is_refused_and_packed_again_in_place(archive, tmp_path, capsys):
     store = pack(archive, tmp_path / "store", workers=1, progress=False)
     assert not pack(archive, store.path, workers=1, progress=False).fresh
     with (store.path / "images.npy").open("r+b") as file:
@@ -193,7 +196,8 @@ def test_too_little_disk_or_memory_stops_before_a_byte_is_written(archive, tmp_p
         pack(archive, tmp_path / "store", workers=1)
     assert "of disk" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(pack_module, "_available_memory", lambda: 1000)
+    memory = pack_module.psutil.virtual_memory()
+    monkeypatch.setattr(pack_module.psutil, "virtual_memory", lambda: memory._replace(available=1000))
     with pytest.raises(InputError, match="of memory"):
         pack(archive, tmp_path / "store", workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
@@ -222,7 +226,7 @@ def test_a_full_disk_is_said_in_one_line(archive, tmp_path, monkeypatch):
 SLOW_PACKING = """
 import sys, time
 from cancernet.data.store import decode_pool, decode_worker
-from cancernet.data.store.store import pack
+from cancernet.data.store.pack import pack
 decode_pool.CHUNK = 1
 decode_slowly = decode_worker.ChunkDecoder.__call__
 def decode_with_a_pause(self, chunk):
@@ -270,8 +274,8 @@ def test_a_killed_packing_is_no_store_and_leaves_no_process(tmp_path):
     archive = write_zip(tmp_path / "archive.zip", clean_files(cases=40, columns=10, rows=10))
     output = tmp_path / "store"
     process = start_packing(archive, output, slow=False, workers=2)
-    partial = tmp_path / f"store.partial-{process.pid}"
-    wait_for(lambda: partial.exists() and len(children(process.pid)) >= 2 and (partial / "images.npy").exists())
+    wait_for(lambda: len(children(process.pid)) >= 2 and list(tmp_path.glob(".store.*.partial/store/images.npy")))
+    (partial,) = tmp_path.glob(".store.*.partial/store")
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -292,14 +296,14 @@ def test_a_worker_that_dies_ends_the_packing_with_one_line(tmp_path, monkeypatch
     archive = write_zip(tmp_path / "archive.zip", clean_files(cases=10))
     submitted = decode_pool.decode_chunk
 
-    class Pool(decode_pool.ProcessPoolExecutor):
+    class Pool(processes.ProcessPoolExecutor):
         def submit(self, function, /, *arguments, **named):
             future = super().submit(function, *arguments, **named)
             for process in self._processes.values():
                 process.kill()
             return future
 
-    monkeypatch.setattr(decode_pool, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     with pytest.raises(InputError, match="was ended from outside"):
         pack(archive, tmp_path / "store", workers=2, progress=False)
     assert submitted is decode_pool.decode_chunk
@@ -309,20 +313,13 @@ def test_a_worker_that_dies_ends_the_packing_with_one_line(tmp_path, monkeypatch
 def test_two_packings_at_once_both_end_well(archive, tmp_path):
     output = tmp_path / "store"
     slow = start_packing(archive, output)
-    wait_for(lambda: (tmp_path / f"store.partial-{slow.pid}").exists())
+    wait_for(lambda: list(tmp_path.glob(".store.*.partial/store/images.npy")))
     fast = pack(archive, output, workers=1, progress=False)
     inode = (output / "images.npy").stat().st_ino
     assert slow.wait(timeout=60) == 0
     assert (output / "images.npy").stat().st_ino == inode
     fast.verify(progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "store"]
-
-
-def test_a_partial_folder_of_another_machine_is_kept(archive, tmp_path):
-    for number, owner in ((2**22 + 1, {}), (2**22 + 2, {"host": "another machine"})):
-        write_folder(tmp_path / f"store.partial-{number}", {"owner.json": json.dumps(owner).encode()})
-    pack(archive, tmp_path / "store", workers=1, progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "store", f"store.partial-{2**22 + 2}"]
 
 
 def test_the_store_is_found_again_in_the_cache(archive, tmp_path, monkeypatch):
@@ -344,13 +341,13 @@ def test_the_users_cache_is_the_default(archive, tmp_path, monkeypatch):
     assert find_store(archive).path.parent == tmp_path / "user" / "cancernet"
 
 
-def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
+def test_the_synthetic_archive_is_generated_once(tmp_path, monkeypatch):
     import types
 
-    drawn = []
+    generated = []
 
     def synthesize(output, cases, seed):
-        drawn.append((cases, seed))
+        generated.append((cases, seed))
         write_zip(output, {"SYNTHETIC.json": b"{}", **clean_files(cases=cases)})
 
     module = types.SimpleNamespace(DEFAULT_CASES=2, DEFAULT_SEED=0, GENERATOR="g1", synthesize=synthesize)
@@ -358,7 +355,7 @@ def test_the_synthetic_archive_is_drawn_once(tmp_path, monkeypatch):
     for _ in range(2):
         store = find_store("synthetic", tmp_path / "cache")
         assert store.synthetic
-    assert drawn == [(2, 0)]
+    assert generated == [(2, 0)]
     assert "SYNTHETIC" in audit(store).verdict
     assert len(list((tmp_path / "cache").iterdir())) == 2
 

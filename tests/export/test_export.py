@@ -10,7 +10,7 @@ import torch
 
 from cancernet.cli import main
 from cancernet.data.stains import normalize_stains
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.export import check, command
 from cancernet.export.check import Agreement
@@ -36,7 +36,7 @@ def write_checkpoint(path, classes=2, calibrated=True, image_size=50, **network)
         "IDCDataModule": {
             "arguments": {},
             "description": {"name": "synthetic", "split": "case", "seed": 0},
-            "exposure": Exposure.unknown().state() | {"known": True},
+            "exposure": TrainingRecord.unknown().state() | {"known": True},
         },
     }
     task.on_save_checkpoint(checkpoint)

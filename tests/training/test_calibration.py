@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from cancernet.cli import main
 from cancernet.data.augment import symmetries
-from cancernet.data.store.store import find_store
+from cancernet.data.store.find import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.evaluation.results import shrink

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cancernet.cli import main
-from cancernet.data.training_record import Exposure
+from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.model.network import CancerNet
 from cancernet.training.checkpoints import data_state, read_checkpoint
@@ -84,7 +84,7 @@ def test_it_goes_on_training(converted, archive, cache, tmp_path):
 def test_fine_tuning_from_a_keras_file_keeps_what_is_unknown(theirs, archive, cache, tmp_path):
     with pytest.warns(UserWarning, match="nobody knows which cases"):
         assert main(["fit", f"--model.weights={theirs[1]}", *quietly(archive, cache, tmp_path)]) == 0
-    exposure = Exposure.from_state(data_state(read_checkpoint(next(tmp_path.rglob("last.ckpt"))))["exposure"])
+    exposure = TrainingRecord.from_state(data_state(read_checkpoint(next(tmp_path.rglob("last.ckpt"))))["exposure"])
     assert not exposure.known
     assert exposure.cases["train"], "what it was fine-tuned on is known"
 
@@ -98,11 +98,11 @@ def test_weights_start_the_task(theirs, converted):
 
 def test_fine_tuning_from_our_own_checkpoint_remembers_its_cases(converted, tmp_path):
     content = read_checkpoint(converted)
-    content["IDCDataModule"]["exposure"] = Exposure.unknown().state() | {"known": True}
+    content["IDCDataModule"]["exposure"] = TrainingRecord.unknown().state() | {"known": True}
     content["IDCDataModule"]["exposure"]["cases"]["train"] = ["7001"]
     torch.save(content, tmp_path / "ours.ckpt")
     task = ClassificationTask(weights=str(tmp_path / "ours.ckpt"))
-    assert Exposure.from_state(task._weights_state["exposure"]).cases["train"] == ["7001"]
+    assert TrainingRecord.from_state(task._weights_state["exposure"]).cases["train"] == ["7001"]
 
 
 @pytest.mark.parametrize(("settings", "words"), [({"classes": 1}, "classes 1"), ({"image_size": 64}, "image_size 48")])

@@ -1,11 +1,12 @@
-"""Which patches an archive holds: the Kaggle zip read in place, the unpacked folder, or a table of one's own cohort.
+"""List the patches among the files of an archive, by the rules of the IDC archive's names.
 
-Nothing is decoded and nothing is dropped silently: every file is a patch, a further copy of one (the tree stands twice
-in the archive), or a reject with its reason.
+Nothing is decoded and nothing is dropped silently: every file is a patch, a further copy of one (the Kaggle zip holds
+its tree twice), or a reject with its reason.
 """
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.data.archive.scan import Contents, fingerprint_zip, scan_folder, scan_zip
-from cancernet.data.store.decode import CONFLICT
-from cancernet.errors import InputError
+from cancernet.data.archive.members import CONFLICT
+from cancernet.data.archive.scan import Contents
 
 SYNTHETIC_MARK = "SYNTHETIC.json"
-"""A file of this name marks an archive as drawn by a program."""
+"""A file of this name marks an archive as synthetic."""
 
 FOREIGN = "foreign file"
 SYSTEM = "file of the operating system"
@@ -30,7 +30,6 @@ WRONG_FOLDER = "not in folders <case>/<class>"
 
 _NAME = re.compile(r"(?P<case>[^/]+)_idx\d+_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})_class(?P<label>[01])\.png", re.I | re.A)
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}
-_ADVICE = "give the Kaggle zip, its unpacked folder (<case>/<class>/<case>_idx5_x<X>_y<Y>_class<class>.png) or a CSV"
 
 
 class Reject(NamedTuple):
@@ -42,11 +41,22 @@ class Reject(NamedTuple):
 
 @dataclass
 class Listing:
-    """The patches of a source, sorted by (case, y, x, path), and what is left out.
+    """The patches of an archive, sorted by (case, y, x, path), and what is left out.
 
-    `place` says where each patch lies: records of dtype `MEMBER` in a zip, paths of files otherwise. `twins` has the
-    further copies in a folder, whose bytes are to be compared when they are read, as (path in the source, file) by
-    row. `x` and `y` are int32 pixels of the slide at the archive's scale, -1 where unknown; `label` is int8.
+    Attributes:
+        source: Path of the archive.
+        kind: Kind of the archive: "zip", "folder" or "csv".
+        fingerprint: Of the archive, 128 hexadecimal digits.
+        synthetic: Whether a program generated the patches.
+        path: Path of each patch within the archive.
+        case: Case of each patch.
+        label: (N,) int8, 1 IDC, 0 benign.
+        x: (N,) int32 pixels of the slide at the archive's scale, -1 where unknown.
+        y: (N,) int32, likewise.
+        place: Where to read each patch: records of dtype `MEMBER` in a zip, paths of files otherwise.
+        duplicates: Number of further copies, counted once.
+        rejects: What is left out.
+        twins: Row -> further copies in a folder (paths within the archive); their bytes are compared when read.
     """
 
     source: Path
@@ -67,104 +77,38 @@ class Listing:
         return len(self.path)
 
 
-def source_kind(root: Path) -> str:
-    """Tell what a path is: "zip", "folder" or "csv".
+class _Patch(NamedTuple):
+    """A file with a patch's name; sorts in the order of a listing."""
 
-    Raises:
-        InputError: Where it does not exist or is none of them.
-    """
-    if not root.exists():
-        raise InputError(f"{root} does not exist: check the path, or {_ADVICE}")
-    if root.is_dir():
-        return "folder"
-    if root.suffix.lower() == ".csv":
-        return "csv"
-    try:
-        with root.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise InputError(f"{root} cannot be read ({error.strerror}): check its permissions") from error
-    if start[:2] == b"PK" or root.suffix.lower() == ".zip":
-        return "zip"
-    raise InputError(f"{root} is neither a zip, a folder nor a .csv table: {_ADVICE}")
-
-
-def fingerprint(root: Path) -> str:
-    """Tell a source from any other and from its own later states, without reading its patches.
-
-    Returns:
-        128 hexadecimal digits: for a zip the hash of its central directory (names, CRCs, sizes), for a folder of
-        names, sizes and times, for a table of its bytes and of the sizes and times of the files it names.
-    """
-    kind = source_kind(root)
-    if kind == "zip":
-        return fingerprint_zip(root)
-    if kind == "folder":
-        return scan_folder(root).fingerprint
-    from cancernet.data.archive.table import list_table
-
-    return list_table(root).fingerprint
-
-
-def list_archive(root: Path) -> Listing:
-    """List the patches of a zip, a folder or a table.
-
-    Raises:
-        InputError: Where the source does not exist, is damaged, or holds no patch.
-    """
-    kind = source_kind(root)
-    if kind == "csv":
-        from cancernet.data.archive.table import list_table
-
-        listing = list_table(root)
-    elif kind == "zip":
-        listing = _select(root, kind, scan_zip(root), ())
-    else:
-        # The folder given may itself be a case or a class, so its own name counts as a folder above the patches.
-        listing = _select(root, kind, scan_folder(root), root.resolve().parts[1:])
-        listing.synthetic |= any((above / SYNTHETIC_MARK).exists() for above in root.resolve().parents[:2])
-    if not len(listing):
-        raise InputError(f"{root} holds no patch: {_describe_rejects(listing.rejects)}; {_ADVICE}")
-    return listing
-
-
-def _describe_rejects(rejects: list[Reject]) -> str:
-    if not rejects:
-        return "it is empty"
-    examples = ", ".join(f"{show(reject.path)} ({reject.reason})" for reject in rejects[:3])
-    return f"found {len(rejects):,} other file{'s'[: len(rejects) > 1]}, such as {examples}"
-
-
-def show(path: str) -> str:
-    """Make a name from an archive fit for a terminal and for UTF-8: what does not print is written as an escape."""
-    if path.isprintable():
-        return path
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)
+    case: str
+    y: int
+    x: int
+    path: str
+    file: int
+    label: int
 
 
 class _Selection:
-    """Patches by name while the files of a source go by, one after the other."""
+    """The patch that counts for each name, while the files of an archive are added one after the other."""
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self.kept: dict[str, int] = {}  # name without folders -> index of the copy that counts
-        self.copies: dict[str, list[int]] = {}  # name -> further copies, equal as far as can be told
-        self.conflicts: dict[str, list[int]] = {}
+        self.kept: dict[str, _Patch] = {}  # name without folders -> the copy that counts
+        self.copies: dict[str, list[_Patch]] = {}  # name -> further copies, equal as far as can be told
+        self.conflicts: dict[str, list[_Patch]] = {}
 
-    def add(self, index: int, name: str) -> None:
+    def add(self, name: str, patch: _Patch) -> None:
         first = self.kept.get(name)
         if name in self.conflicts:
-            self.conflicts[name].append(index)
+            self.conflicts[name].append(patch)
         elif first is None:
-            self.kept[name] = index
-        elif not self._equal(first, index):
-            self.conflicts[name] = [first, *self.copies.pop(name, ()), index]
+            self.kept[name] = patch
+        elif not self._equal(first.file, patch.file):
+            self.conflicts[name] = [first, *self.copies.pop(name, ()), patch]
         else:
-            path, other = self.contents.names[first], self.contents.names[index]
-            if (len(other), other) < (len(path), path):
-                first, index = index, first
-                self.kept[name] = first
-            self.copies.setdefault(name, []).append(index)
+            # The shorter path counts: that of the tree which is not wrapped in another folder.
+            self.kept[name], copy = sorted((first, patch), key=lambda each: (len(each.path), each.path))
+            self.copies.setdefault(name, []).append(copy)
 
     def _equal(self, one: int, other: int) -> bool:
         members = self.contents.members
@@ -173,8 +117,15 @@ class _Selection:
         return bool(self.contents.sizes[one] == self.contents.sizes[other])
 
 
-def _select(root: Path, kind: str, contents: Contents, above: tuple[str, ...]) -> Listing:
-    """Apply the archive's rules to its files; `above` are the folders over the source's own top."""
+def select(root: Path, fingerprint: str, contents: Contents, above: tuple[str, ...] = ()) -> Listing:
+    """Select the patches among the files of a zip or a folder.
+
+    Args:
+        root: Path of the archive.
+        fingerprint: Its fingerprint.
+        contents: Its files.
+        above: Names of the folders above the archive's own top.
+    """
     selection = _Selection(contents)
     rejects: list[Reject] = []
     synthetic = False
@@ -183,21 +134,40 @@ def _select(root: Path, kind: str, contents: Contents, above: tuple[str, ...]) -
         if name == SYNTHETIC_MARK:
             synthetic = True
             continue
-        reason = _reason_to_reject(folders, name, above) or contents.problems.get(index)
-        if reason is None:
-            selection.add(index, name)
+        match = _NAME.fullmatch(name)
+        reason = _reason_to_reject(folders, name, match, above) or contents.problems.get(index)
+        if match is None or reason is not None:
+            rejects.append(Reject(show(path), reason or UNNAMED))
         else:
-            rejects.append(Reject(show(path), reason))
-    for name, indices in selection.conflicts.items():
+            case, y, x, label = sys.intern(match["case"]), int(match["y"]), int(match["x"]), int(match["label"])
+            selection.add(name, _Patch(case, y, x, path, index, label))
+    for name, patches in selection.conflicts.items():
         del selection.kept[name]
-        rejects.extend(Reject(show(contents.names[index]), CONFLICT) for index in indices)
-    return _arrange(root, kind, contents, selection, rejects, synthetic)
+        rejects.extend(Reject(show(patch.path), CONFLICT) for patch in patches)
+    names = sorted(selection.kept, key=selection.kept.__getitem__)
+    patches = [selection.kept[name] for name in names]
+    members, order = contents.members, np.array([patch.file for patch in patches], np.int64)
+    copies = selection.copies if members is None else {}  # CRCs have been compared in a zip, a folder has none
+    return Listing(
+        source=root,
+        kind="folder" if members is None else "zip",
+        fingerprint=fingerprint,
+        synthetic=synthetic,
+        path=[show(patch.path) for patch in patches],
+        case=[show(patch.case) for patch in patches],
+        label=np.array([patch.label for patch in patches], np.int8),
+        x=np.array([patch.x for patch in patches], np.int32),
+        y=np.array([patch.y for patch in patches], np.int32),
+        place=[f"{root}/{patch.path}" for patch in patches] if members is None else members[order],
+        duplicates=sum(map(len, selection.copies.values())),
+        rejects=rejects,
+        twins={row: [copy.path for copy in copies[name]] for row, name in enumerate(names) if name in copies},
+    )
 
 
-def _reason_to_reject(folders: list[str], name: str, above: tuple[str, ...]) -> str | None:
+def _reason_to_reject(folders: list[str], name: str, match: re.Match[str] | None, above: tuple[str, ...]) -> str | None:
     if name.startswith(".") or name.lower() in _SYSTEM_NAMES or any(_hidden(folder) for folder in folders):
         return SYSTEM
-    match = _NAME.fullmatch(name)
     if match is None:
         return UNNAMED if name.lower().endswith(".png") else FOREIGN
     place = (*above, *folders)
@@ -212,41 +182,21 @@ def _hidden(folder: str) -> bool:
     return folder.lower() in _SYSTEM_NAMES or (folder.startswith(".") and folder not in (".", ".."))
 
 
-def _arrange(
-    root: Path, kind: str, contents: Contents, selection: _Selection, rejects: list[Reject], synthetic: bool
-) -> Listing:
-    """Order the selected files as rows of a store."""
-    rows = []
-    for name, index in selection.kept.items():
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise AssertionError(f"{name} was selected without its name being read")
-        rows.append((sys.intern(match["case"]), int(match["y"]), int(match["x"]), contents.names[index], index, name))
-    rows.sort()
-    order = np.array([row[4] for row in rows], np.int64)
-    listing = Listing(
-        source=root,
-        kind=kind,
-        fingerprint=contents.fingerprint,
-        synthetic=synthetic,
-        path=[show(row[3]) for row in rows],
-        case=[show(row[0]) for row in rows],
-        label=np.array([int(row[3][-5]) for row in rows], np.int8),
-        x=np.array([row[2] for row in rows], np.int32),
-        y=np.array([row[1] for row in rows], np.int32),
-        place=contents.members[order] if contents.members is not None else [f"{root}/{row[3]}" for row in rows],
-        duplicates=sum(map(len, selection.copies.values())),
-        rejects=rejects,
-    )
-    if contents.members is None:
-        copies = ((i, selection.copies.get(row[5])) for i, row in enumerate(rows))
-        listing.twins = {i: [contents.names[index] for index in indices] for i, indices in copies if indices}
-    return listing
-
-
 def count_reasons(rejects: Iterable[Reject]) -> dict[str, int]:
-    """Count rejects by reason, the most frequent first."""
-    counts: dict[str, int] = {}
-    for reject in rejects:
-        counts[reject.reason] = counts.get(reject.reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    """Count rejects by reason, the most frequent first.
+
+    >>> count_reasons([Reject("a.txt", "foreign file"), Reject("b.png", "empty file"), Reject("c", "foreign file")])
+    {'foreign file': 2, 'empty file': 1}
+    """
+    return dict(Counter(reject.reason for reject in rejects).most_common())
+
+
+def show(path: str) -> str:
+    r"""Escape what does not print in a name from an archive, which makes it safe for a terminal and for UTF-8.
+
+    >>> show("9000/1/\x1b[31m.png")
+    '9000/1/\\x1b[31m.png'
+    """
+    if path.isprintable():
+        return path
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)

@@ -1,4 +1,4 @@
-"""A cohort of one's own as a table: path, label, case and, where known, x and y."""
+"""List the patches of a CSV table: path, label, case and, where known, x and y."""
 
 import csv
 import hashlib
@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from cancernet.data.archive.listing import SYNTHETIC_MARK, Listing, Reject, show
-from cancernet.data.store.decode import EMPTY, FILE_TOO_LARGE, LARGEST_FILE
+from cancernet.data.archive.scan import size_problem
 from cancernet.errors import InputError
 
 REQUIRED = ("path", "label", "case")
+CONTRADICTED = "two rows for one path contradict each other"
 
 
 @dataclass(order=True)
@@ -31,11 +32,13 @@ def list_table(table: Path) -> Listing:
     """List the patches of a CSV table.
 
     Columns `path` (relative to the table's folder, or absolute), `label` (1 IDC, 0 benign) and `case` are required;
-    `x` and `y` (whole pixels) may be absent or blank. Comma or semicolon separates. A row that cannot be used is a
-    reject; a path that stands twice counts once, and not at all where its two rows contradict each other.
+    `x` and `y` (whole pixels) may be absent or blank. The separator is a comma or a semicolon. A row that cannot be
+    used is a reject; a path in two rows counts once, and not at all where the rows contradict each other.
+
+    The fingerprint is the hash of the table's bytes and of its files' sizes and times.
 
     Raises:
-        InputError: Where the table cannot be read as UTF-8 or lacks a required column.
+        InputError: The table cannot be read as UTF-8 or lacks a required column.
     """
     try:
         data = table.read_bytes()
@@ -58,13 +61,13 @@ def list_table(table: Path) -> Listing:
         raise InputError(f"{table}, line {reader.line_num}, cannot be read as CSV ({error}): correct it") from error
 
 
-def _list_rows(table: Path, reader: "csv.DictReader[str]", marks: "hashlib.blake2b") -> Listing:
+def _list_rows(table: Path, reader: "csv.DictReader[str]", fingerprint: "hashlib.blake2b") -> Listing:
     rows: dict[str, _Row] = {}
     rejects: list[Reject] = []
     contradicted: set[str] = set()
     duplicates: dict[str, int] = {}
     for fields in reader:
-        row = _read_row(table.parent, fields, marks)
+        row = _read_row(table.parent, fields, fingerprint)
         if isinstance(row, Reject):
             rejects.append(Reject(row.path or f"line {reader.line_num}", row.reason))
         elif row.file not in rows:
@@ -73,16 +76,16 @@ def _list_rows(table: Path, reader: "csv.DictReader[str]", marks: "hashlib.blake
             duplicates[row.file] = duplicates.get(row.file, 0) + 1
         else:
             contradicted.add(row.file)
-            rejects.append(Reject(row.path, "two rows for one path contradict each other"))
+            rejects.append(Reject(row.path, CONTRADICTED))
     for file in contradicted:
         lost = rows.pop(file)
         count = 1 + duplicates.pop(file, 0)
-        rejects.extend([Reject(lost.path, "two rows for one path contradict each other")] * count)
+        rejects.extend([Reject(lost.path, CONTRADICTED)] * count)
     ordered = sorted(rows.values())
     return Listing(
         source=table,
         kind="csv",
-        fingerprint=marks.hexdigest(),
+        fingerprint=fingerprint.hexdigest(),
         synthetic=_any_synthetic({Path(row.file).parent for row in ordered} | {table.parent.resolve()}),
         path=[row.path for row in ordered],
         case=[row.case for row in ordered],
@@ -99,8 +102,8 @@ def _facts(row: _Row) -> tuple[str, int, int, int]:
     return row.case, row.label, row.x, row.y
 
 
-def _read_row(folder: Path, fields: dict[str, str], marks: "hashlib.blake2b") -> "_Row | Reject":
-    """Read one row and look at its file (not into it)."""
+def _read_row(folder: Path, fields: dict[str, str], fingerprint: "hashlib.blake2b") -> "_Row | Reject":
+    """Read one row and the size and time of its file."""
     # A short line leaves None in the fields it lacks.
     path, label, case, x, y = ((fields.get(name) or "").strip() for name in (*REQUIRED, "x", "y"))
     shown = show(path)
@@ -119,16 +122,17 @@ def _read_row(folder: Path, fields: dict[str, str], marks: "hashlib.blake2b") ->
         status = os.stat(file)  # noqa: PTH116
     except (OSError, ValueError):  # no such file, a ring of links, or a name with a zero byte
         return Reject(shown, "file does not exist")
-    marks.update(f"{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    fingerprint.update(f"{status.st_size}\0{status.st_mtime_ns}\n".encode())
     if not stat.S_ISREG(status.st_mode):
         return Reject(shown, "no file")
-    if not 0 < status.st_size <= LARGEST_FILE:
-        return Reject(shown, FILE_TOO_LARGE if status.st_size else EMPTY)
+    problem = size_problem(status.st_size)
+    if problem is not None:
+        return Reject(shown, problem)
     return _Row(show(case), position[1], position[0], shown, int(label[0]), file)
 
 
 def _read_position(x: str, y: str) -> tuple[int, int] | None:
-    """Read a position; (-1, -1) where blank, None where it is not a pair of whole numbers that a slide can have."""
+    """Read a position in pixels; (-1, -1) where blank, None where it is not a pair of whole numbers from 0."""
     if x in ("", "-1") and y in ("", "-1"):
         return -1, -1
     try:
@@ -141,6 +145,6 @@ def _read_position(x: str, y: str) -> tuple[int, int] | None:
 
 
 def _any_synthetic(folders: set[Path]) -> bool:
-    """Look for the mark beside the patches and up to two folders above: the archive's top is over case and class."""
+    """Look for the mark next to the patches and up to two folders above: the archive's top is above case and class."""
     around = {above for folder in folders for above in (folder, *list(folder.parents)[:2])}
     return any((folder / SYNTHETIC_MARK).exists() for folder in around)

@@ -1,4 +1,7 @@
-"""From the bytes of one image to a patch: NumPy, Pillow and the standard library, as packing processes import it."""
+"""Decode the bytes of one image file to a patch.
+
+The decode workers import this module, so it needs nothing but NumPy, Pillow and the standard library.
+"""
 
 import hashlib
 import io
@@ -10,23 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cancernet.data.archive.members import EMPTY, PatchError
+
 SIDE = 50
 """Height and width of a patch in pixels."""
 
 PATCH_BYTES = SIDE * SIDE * 3
 """Bytes of one patch in a store."""
 
-LARGEST_FILE = 1 << 24
-"""Bytes; no image of 50x50 pixels is larger, so what claims to be is not read (a zip can claim terabytes)."""
-
 NO_IMAGE = "no readable image"
 TRUNCATED = "truncated or damaged image"
 TOO_LARGE = f"larger than {SIDE}x{SIDE} pixels"
-FILE_TOO_LARGE = f"file larger than {LARGEST_FILE >> 20} MB"
-EMPTY = "empty file"
-DAMAGED_MEMBER = "damaged in the zip"
-UNREADABLE_FILE = "file cannot be read"
-CONFLICT = "two different patches under one name"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -48,16 +45,12 @@ class _Canvases(threading.local):
 _canvases = _Canvases()
 
 
-class PatchError(Exception):
-    """The bytes are not a patch; the message is the reason, without the path, so that reasons can be counted."""
-
-
 def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
     """Decode one image and pad it to the size of a patch.
 
-    Images that are smaller (the right and lower edge of a slide) are padded on the right and below by repetition of
-    their last column and row; nothing is ever stretched. Palettes, grey and 16 bits a channel become 8-bit RGB, and
-    what is transparent becomes white, which is what a slide shows where there is nothing.
+    A smaller image (at the right and lower edge of a slide) is padded on the right and below by repeating its last
+    column and row; nothing is stretched. Palettes, grey and 16 bits a channel become 8-bit RGB; transparent pixels
+    become white, as glass is on a slide.
 
     Args:
         data: The whole file.
@@ -66,8 +59,14 @@ def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
         The patch, uint8 of shape (50, 50, 3), RGB; the image's own width and height in pixels.
 
     Raises:
-        PatchError: Where the bytes are no whole image or the image is larger than a patch. The size is looked at
-            before any pixel is decoded.
+        PatchError: The bytes are no whole image, or the image is larger than a patch. The size is checked before any
+            pixel is decoded.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (42, 50), "white").save(file, "PNG")
+    >>> patch, width, height = decode_patch(file.getvalue())
+    >>> patch.shape, width, height
+    ((50, 50, 3), 42, 50)
     """
     if not data:
         raise PatchError(EMPTY)
@@ -90,8 +89,8 @@ def _check_size(width: int, height: int) -> None:
 def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     """Check every chunk of a PNG file and decode the plain kind (8-bit RGB, as the whole archive is).
 
-    Pillow's own path from a file checks no CRC of the pixel data and costs a third more than handing those data to its
-    decoder. Returns None for the other kinds of PNG, which are whole but left to Pillow.
+    Pillow checks no CRC of the pixel data when it reads a file, and reading one takes a third longer than handing the
+    pixel data to its decoder. Returns None for other kinds of PNG, which are whole and left to Pillow.
     """
     position, compressed, kind, size = len(_PNG), [], (0,) * 5, (0, 0)
     while True:
@@ -150,5 +149,9 @@ def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def pixel_hash(patch: NDArray[np.uint8]) -> int:
-    """Hash the pixels of a padded patch: BLAKE2b, 8 bytes, as an unsigned integer."""
+    """Hash the pixels of a padded patch: BLAKE2b, 8 bytes, as an unsigned integer.
+
+    >>> pixel_hash(np.zeros((50, 50, 3), np.uint8))
+    3651757733590307463
+    """
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(patch).data, digest_size=8).digest(), "little")

@@ -1,14 +1,10 @@
-"""Decoding a whole listing into the pixel file of a store, with all cores and in bounded memory."""
+"""Decode a whole listing into the pixel file of a store, with all cores and in bounded memory."""
 
 import hashlib
-import os
-import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +12,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cancernet.data.archive.listing import Listing
+from cancernet.data.processes import available_cores, start_pool
 from cancernet.data.store.decode import PATCH_BYTES, SIDE
-from cancernet.data.store.decode_worker import Chunk, ChunkDecoder, Decoded, decode_chunk, start_worker
+from cancernet.data.store.decode_worker import Chunk, ChunkDecoder, Columns, decode_chunk, start_worker
 from cancernet.errors import InputError
 
 CHUNK = 256
-"""Patches a task: some 20 ms of work and 2 MB of memory."""
+"""Patches in a task: some 20 ms of work and 2 MB of memory."""
 
 SMALLEST_SHARE = 1024
 """Patches that are worth starting a process for (it takes as long as decoding them)."""
@@ -29,71 +26,41 @@ SMALLEST_SHARE = 1024
 _BLOCK = 1 << 22  # bytes read at a time where files are hashed or moved
 
 
-@dataclass
-class Columns:
-    """What decoding adds to a listing: hash (uint64), width and height (int16), reasons of unreadable rows."""
-
-    hash: NDArray[np.uint64]
-    width: NDArray[np.int16]
-    height: NDArray[np.int16]
-    reasons: dict[int, str]
-
-
-class _LightProcess(SpawnProcess):
-    """A spawned process that does not run the caller's script again.
-
-    Python's own would: it asks every script for an `if __name__ == "__main__"`, fails where the script came through a
-    pipe, and pays for all imports of the script, which the decoding does not need.
-    """
-
-    def start(self) -> None:
-        main = vars(sys.modules["__main__"])
-        hidden: dict[str, object] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
-        main["__spec__"] = None
-        try:
-            super().start()
-        finally:
-            main.update(hidden)
-
-
-class _LightContext(SpawnContext):
-    Process = _LightProcess
-
-
 def choose_workers(patches: int, workers: int | None) -> int:
-    """Take the number asked for, or all cores but no more than the work is worth.
+    """Return the number of processes: the one asked for, or all cores but no more than the work is worth.
 
     Raises:
-        InputError: Where the number asked for is below 1.
+        InputError: The number asked for is below 1.
+
+    >>> choose_workers(277_524, 4), choose_workers(100, None)
+    (4, 1)
     """
     if workers is not None:
         if workers < 1:
             raise InputError(f"workers must be 1 or more, or left out for all cores; received {workers}")
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, patches // SMALLEST_SHARE))
+    return max(1, min(available_cores(), patches // SMALLEST_SHARE))
 
 
 def decode_listing(listing: Listing, images: Path, workers: int, progress: bool) -> tuple[Columns, str]:
-    """Decode every patch of the listing into `images`, an array file of NumPy's own format.
+    """Decode every patch of a listing into `images`, a .npy file.
 
-    Rows whose patch turns out unreadable are taken out again, so the file ends with as many rows as are readable, in
-    the listing's order.
+    The file ends with a row for each readable patch, in the listing's order.
 
     Args:
         listing: What to decode, in order.
         images: The file to write.
         workers: Processes; 1 decodes in this one.
-        progress: Whether to draw a bar.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The columns, still with one entry for each row of the listing; the checksum of the finished file.
+        The columns, with a value for each row of the listing; the checksum of the finished file.
     """
     count = len(listing)
     start = _write_header(images, count)
     with images.open("r+b") as file:
         file.truncate(start + count * PATCH_BYTES)
-    columns = Columns(np.zeros(count, np.uint64), np.zeros(count, np.int16), np.zeros(count, np.int16), {})
+    columns, first = Columns.zeros(count), 0
     checksum = hashlib.blake2b()
     buffer = memoryview(bytearray(CHUNK * PATCH_BYTES))
     with (
@@ -102,7 +69,8 @@ def decode_listing(listing: Listing, images: Path, workers: int, progress: bool)
     ):
         checksum.update(written.read(start))
         for decoded in _decode_chunks(listing, images, start, workers):
-            rows = slice(decoded.first, decoded.first + len(decoded.hash))
+            rows = slice(first, first + len(decoded.hash))
+            first = rows.stop
             columns.hash[rows], columns.width[rows], columns.height[rows] = decoded.hash, decoded.width, decoded.height
             columns.reasons.update(decoded.reasons)
             # While the processes decode on, what they have written is still in the page cache.
@@ -117,7 +85,7 @@ def decode_listing(listing: Listing, images: Path, workers: int, progress: bool)
 
 
 def _write_header(images: Path, count: int) -> int:
-    """Write NumPy's header for so many patches at the start of the file; returns its length in bytes."""
+    """Write the header of a .npy file of `count` patches; return its length in bytes."""
     if not images.exists():
         images.touch()
     with images.open("r+b") as file:
@@ -137,8 +105,8 @@ def _chunks(listing: Listing) -> Iterator[Chunk]:
         yield Chunk(first, listing.place[first : first + CHUNK], twins)
 
 
-def _decode_chunks(listing: Listing, images: Path, start: int, workers: int) -> Iterator[Decoded]:
-    """Yield the chunks decoded, in order."""
+def _decode_chunks(listing: Listing, images: Path, start: int, workers: int) -> Iterator[Columns]:
+    """Decode all chunks; yield their columns in order."""
     setup = (str(images), start, str(listing.source) if listing.kind == "zip" else None)
     if workers == 1:
         decoder = ChunkDecoder(*setup)
@@ -147,22 +115,21 @@ def _decode_chunks(listing: Listing, images: Path, start: int, workers: int) -> 
         finally:
             decoder.close()
         return
-    # Spawned, not forked: the caller may have threads (torch's, TensorBoard's), which a fork leaves holding locks.
-    pool = ProcessPoolExecutor(workers, _LightContext(), start_worker, setup)
+    pool = start_pool(workers, start_worker, *setup)
     try:
         yield from _in_order(pool, listing, 4 * workers)
     except BrokenProcessPool as error:
         raise InputError(
             f"a process that packed {listing.source} was ended from outside (out of memory?); "
-            "nothing of it is left; run it again, with fewer workers"
+            "nothing was written; run it again, with fewer workers"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, listing: Listing, ahead: int) -> Iterator[Decoded]:
-    """Keep so many chunks in work and yield the oldest: memory does not grow with the archive."""
-    waiting: deque[Future[Decoded]] = deque()
+def _in_order(pool: ProcessPoolExecutor, listing: Listing, ahead: int) -> Iterator[Columns]:
+    """Keep `ahead` chunks in work and yield the oldest, so that memory does not grow with the archive."""
+    waiting: deque[Future[Columns]] = deque()
     for chunk in _chunks(listing):
         try:
             waiting.append(pool.submit(decode_chunk, chunk))
@@ -175,7 +142,7 @@ def _in_order(pool: ProcessPoolExecutor, listing: Listing, ahead: int) -> Iterat
 
 
 def _compact(images: Path, start: int, keep: NDArray[np.int64]) -> None:
-    """Move the rows to keep together, in their order, and shorten the file."""
+    """Move the rows to keep to the front, in their order, and shorten the file."""
     if _write_header(images, len(keep)) != start:
         raise AssertionError("NumPy pads its header so that a smaller count does not shorten it")
     block = _BLOCK // PATCH_BYTES

@@ -1,80 +1,31 @@
-"""The work of one packing process: chunks of an archive read, decoded and written into a store.
+"""Read, decode and write chunks of an archive in one process of a packing.
 
-The processes that pack an archive import this module and `decode` and little else, so both stay light.
+The processes import this module, `decode` and `cancernet.data.archive.members`, so all three stay light.
 """
 
 import os
 import signal
-import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.data.store.decode import (
-    CONFLICT,
-    DAMAGED_MEMBER,
-    FILE_TOO_LARGE,
-    LARGEST_FILE,
-    PATCH_BYTES,
-    SIDE,
-    UNREADABLE_FILE,
-    PatchError,
-    decode_patch,
-    pixel_hash,
-)
-
-MEMBER = np.dtype(
-    [("offset", "<i8"), ("compressed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "<u2"), ("flags", "<u2")]
-)
-"""Where one file lies in a zip: offset of its local header, bytes there and unpacked, CRC-32, method, flags."""
-
-STORED, DEFLATED = 0, 8
-
-_READ_BYTES = 1 << 15  # holds any patch, and is small enough that the allocator need not ask the system
-
-
-def read_member(archive: BinaryIO, member: np.void) -> bytes:
-    """Read one file of a zip by its place.
-
-    Args:
-        archive: The zip, opened for reading.
-        member: A record of dtype `MEMBER`.
-
-    Raises:
-        PatchError: Where the place holds no such file or its CRC does not agree.
-    """
-    offset, compressed, size, crc, method, _ = member.item()
-    if max(size, compressed) > LARGEST_FILE:
-        raise PatchError(FILE_TOO_LARGE)
-    archive.seek(offset)
-    header = archive.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise PatchError(DAMAGED_MEMBER)
-    archive.seek(sum(struct.unpack_from("<HH", header, 26)), os.SEEK_CUR)
-    data = archive.read(compressed)
-    if method == DEFLATED:
-        try:
-            data = zlib.decompressobj(-15).decompress(data, size + 1)
-        except zlib.error as error:
-            raise PatchError(DAMAGED_MEMBER) from error
-    if len(data) != size or zlib.crc32(data) != crc:
-        raise PatchError(DAMAGED_MEMBER)
-    return data
+from cancernet.data.archive.members import CONFLICT, PatchError, read_file, read_member
+from cancernet.data.store.decode import PATCH_BYTES, SIDE, decode_patch, pixel_hash
 
 
 @dataclass
 class Chunk:
-    """Consecutive rows of a store to be decoded: where each lies, and its further copies.
+    """Consecutive rows of a store to be decoded.
 
-    `places` are records of dtype `MEMBER` for a zip and paths of files otherwise. `twins` has, for rows of a folder,
-    the further files of the same name and size; they must hold the same bytes.
+    Attributes:
+        first: The first row.
+        places: Where to read each row: records of dtype `MEMBER` for a zip, paths of files otherwise.
+        twins: Row -> paths of further files of the same name and size, which must hold the same bytes.
     """
 
     first: int
@@ -83,23 +34,34 @@ class Chunk:
 
 
 @dataclass
-class Decoded:
-    """What became of a chunk: hash (uint64), width and height (int16) of each row; the reason where there is none."""
+class Columns:
+    """What decoding adds to the rows of a listing, or of a chunk of it.
 
-    first: int
+    Attributes:
+        hash: (N,) uint64 hash of the pixels.
+        width: (N,) int16 pixels before padding.
+        height: (N,) int16, likewise.
+        reasons: Row of the listing -> why it is unreadable; its other columns are 0.
+    """
+
     hash: NDArray[np.uint64]
     width: NDArray[np.int16]
     height: NDArray[np.int16]
     reasons: dict[int, str]
 
+    @classmethod
+    def zeros(cls, count: int) -> "Columns":
+        """Make columns of `count` rows that nothing has been decoded for yet."""
+        return cls(np.zeros(count, np.uint64), np.zeros(count, np.int16), np.zeros(count, np.int16), {})
+
 
 class ChunkDecoder:
-    """Reads, decodes and writes chunks; each process has its own, with its own open files.
+    """Read, decode and write chunks; each process holds one, with its own open files.
 
     Args:
         images: The store's pixel file, already of its full length; rows are written at their place.
         start: Bytes before the first row in it.
-        archive: The zip, or None where the places are files.
+        archive: The zip; None where the places are paths of files.
     """
 
     def __init__(self, images: str, start: int, archive: str | None) -> None:
@@ -113,13 +75,11 @@ class ChunkDecoder:
         if self._archive is not None:
             self._archive.close()
 
-    def __call__(self, chunk: Chunk) -> Decoded:
-        """Decode the chunk and write its rows; unreadable ones stay zero and carry their reason."""
+    def __call__(self, chunk: Chunk) -> Columns:
+        """Decode the chunk and write its rows; an unreadable one is zero and its reason is returned."""
         count, places = len(chunk.places), chunk.places
         rows = np.zeros((count, SIDE, SIDE, 3), np.uint8)
-        decoded = Decoded(
-            chunk.first, np.zeros(count, np.uint64), np.zeros(count, np.int16), np.zeros(count, np.int16), {}
-        )
+        decoded = Columns.zeros(count)
         # In the order of the disk: a packed zip is then read forwards.
         order = np.argsort(places["offset"]) if isinstance(places, np.ndarray) else range(count)
         for i in order:
@@ -135,9 +95,9 @@ class ChunkDecoder:
     def _read(self, chunk: Chunk, i: int) -> bytes:
         if self._archive is not None:
             return read_member(self._archive, chunk.places[i])  # type: ignore[arg-type]
-        data = _read_file(str(chunk.places[i]))
+        data = read_file(str(chunk.places[i]))
         for twin in chunk.twins.get(chunk.first + i, ()):
-            if _read_file(twin) != data:
+            if read_file(twin) != data:
                 raise PatchError(CONFLICT)
         return data
 
@@ -148,26 +108,11 @@ class ChunkDecoder:
             view = view[self._images.write(view) :]
 
 
-def _read_file(path: str) -> bytes:
-    """Read a file whole; by the bare system calls, as a file object for each of 277,524 costs a tenth of the time."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            blocks = [os.read(descriptor, _READ_BYTES)]
-            while blocks[-1] and len(blocks) * _READ_BYTES <= LARGEST_FILE:
-                blocks.append(os.read(descriptor, _READ_BYTES))
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise PatchError(UNREADABLE_FILE) from error
-    return b"".join(blocks)
-
-
 _decoder: ChunkDecoder | None = None
 
 
 def start_worker(images: str, start: int, archive: str | None) -> None:
-    """Set up a packing process: its files, and an end together with its parent."""
+    """Set up a decode worker: open its files and let it end when its parent ends."""
     global _decoder  # a process of a pool has no other place to keep what its tasks share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone reacts to it
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -175,15 +120,15 @@ def start_worker(images: str, start: int, archive: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent is gone: a pool whose parent was killed would wait for work for ever."""
+    """Exit when the parent is gone: the workers of a parent that was killed would wait for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def decode_chunk(chunk: Chunk) -> Decoded:
-    """Decode one chunk in a packing process."""
+def decode_chunk(chunk: Chunk) -> Columns:
+    """Decode one chunk in a decode worker."""
     if _decoder is None:
         raise RuntimeError("decode_chunk runs in a process that start_worker has set up")
     return _decoder(chunk)

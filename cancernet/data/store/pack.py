@@ -1,8 +1,6 @@
-"""Writing a store so that it is either whole or not there."""
+"""Pack an archive: decode every patch once and write the store, which is there as a whole or not at all."""
 
 import json
-import os
-import secrets
 import shutil
 import sys
 from collections import Counter
@@ -10,64 +8,78 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from cancernet.data.archive.listing import Listing, Reject, count_reasons, fingerprint, list_archive
-from cancernet.data.store.decode import CONFLICT, PATCH_BYTES, SIDE
+from cancernet.data.archive.listing import Listing, Reject, count_reasons
+from cancernet.data.archive.members import CONFLICT
+from cancernet.data.archive.source import Source
+from cancernet.data.store.decode import PATCH_BYTES, SIDE
 from cancernet.data.store.decode_pool import Columns, choose_workers, decode_listing, file_checksum
-from cancernet.data.store.publishing import OWNER, errors_of_disk, partial_folder, remove_stale, sync
-from cancernet.data.store.store import (
-    FORMAT,
-    IMAGES,
-    INDEX,
-    MANIFEST,
-    VERSION,
-    PatchStore,
-    open_store,
-    read_manifest,
-    source_name,
-)
+from cancernet.data.store.store import FORMAT, IMAGES, INDEX, MANIFEST, VERSION, PatchStore, open_store, read_manifest
 from cancernet.errors import InputError
+from cancernet.files import new_folder, remove_folder, sync
 
-_INDEX_BYTES = 150  # a row of the index at most, on disk
-_SPARE_BYTES = 1 << 24  # manifest, rejects, and room for the file system itself
-_PARENT_MEMORY, _WORKER_MEMORY, _ENTRY_MEMORY = 90 << 20, 50 << 20, 512  # measured, rounded up
+_INDEX_BYTES = 150  # of a row of the index on disk, at most
+_SPARE_BYTES = 1 << 24  # on disk, for the manifest, the rejects and the file system itself
+_PROCESS_MEMORY, _ENTRY_MEMORY = 100 << 20, 512  # bytes, measured and rounded up
 
 
-def write_store(source: Path, output: Path, workers: int | None, progress: bool) -> PatchStore:
-    """Pack `source` into `output`; see `cancernet.data.store.pack`."""
+def pack(source: str | Path, output: str | Path, workers: int | None = None, progress: bool = True) -> PatchStore:
+    """Decode an archive into a store; see `pack_source`."""
+    return pack_source(Source(source), Path(output), workers, progress)
+
+
+def pack_source(source: Source, output: Path, workers: int | None = None, progress: bool = True) -> PatchStore:
+    """Decode an archive into a store at `output`.
+
+    Where `output` already is the store of this very archive it is opened, or packed again where it is damaged.
+
+    Args:
+        source: The archive, scanned.
+        output: The store's folder.
+        workers: Processes; None takes all cores.
+        progress: Whether to print what is needed and show a progress bar, on stderr.
+
+    Raises:
+        InputError: The archive cannot be used, `output` is something else, or disk or memory do not suffice.
+    """
     if output.exists() or output.is_symlink():
         store = _reuse(source, output)
         if store is not None:
             return store
-    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{output} lies inside the archive {source}, which is only read: choose an output elsewhere")
-    listing = list_archive(source)
+    if source.kind == "folder" and output.resolve().is_relative_to(source.root.resolve()):
+        raise InputError(
+            f"{output} lies inside the archive {source.root}, which is only read: choose an output elsewhere"
+        )
+    listing = source.list_patches()
     workers = choose_workers(len(listing), workers)
-    with errors_of_disk(output):
+    try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(output)
         _check_resources(listing, output, workers, progress)
-        with partial_folder(output) as partial:
-            _fill(partial, listing, source_name(source), workers, progress)
-            _publish(partial, output, listing.fingerprint)
+        _write(listing, output, source.name, workers, progress)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the store {output} ({error.filename or output}: {error.strerror or error}): "
+            "free the disk or choose another place (--output, or the cache folder)"
+        ) from error
     store = open_store(output)
     store.fresh = True
     return store
 
 
-def _reuse(source: Path, output: Path) -> PatchStore | None:
-    """Open what stands at `output` if it is this source's store; None where it may be replaced.
+def _reuse(source: Source, output: Path) -> PatchStore | None:
+    """Open what stands at `output` if it is this archive's store; None where it may be replaced.
 
     Raises:
-        InputError: Where it is anything else.
+        InputError: It is something else.
     """
     manifest = read_manifest(output) if output.is_dir() else None
     if manifest is None:
         raise InputError(f"{output} exists and is not a store: choose another output, or remove it first")
-    if manifest.get("source", {}).get("fingerprint") != fingerprint(source):
+    if manifest.get("source", {}).get("fingerprint") != source.fingerprint:
         raise InputError(
-            f"{output} is the store of another archive ({manifest.get('name')}), or of an earlier state of {source}: "
-            "choose another output, or remove it first"
+            f"{output} is the store of another archive ({manifest.get('name')}), or of an earlier state of "
+            f"{source.root}: choose another output, or remove it first"
         )
     try:
         return open_store(output)
@@ -76,24 +88,37 @@ def _reuse(source: Path, output: Path) -> PatchStore | None:
         return None
 
 
-def _fill(partial: Path, listing: Listing, name: str, workers: int, progress: bool) -> None:
-    """Write the three files of the store, the manifest last, each on the disk before the next."""
-    columns, checksum = decode_listing(listing, partial / IMAGES, workers, progress)
-    seal_store(partial, listing, columns, checksum, name)
+def _write(listing: Listing, output: Path, name: str, workers: int, progress: bool) -> None:
+    try:
+        with new_folder(output) as partial:
+            columns, checksum = decode_listing(listing, partial / IMAGES, workers, progress)
+            seal_store(partial, listing, columns, checksum, name)
+            if read_manifest(output) is not None and not _is_store_of(listing, output):
+                remove_folder(output)  # damaged
+    except OSError:
+        if not _is_store_of(listing, output):  # or another process was faster, and its store stands
+            raise
+
+
+def _is_store_of(listing: Listing, output: Path) -> bool:
+    try:
+        return bool(open_store(output).manifest["source"]["fingerprint"] == listing.fingerprint)
+    except InputError:
+        return False
 
 
 def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str, name: str) -> None:
-    """Write what makes a folder with a pixel file a store: the index and, last, the manifest.
+    """Make a store of a folder with a pixel file: write the index and, last, the manifest.
 
     Args:
-        partial: The folder; the pixel file in it has one row for each readable one of the listing.
+        partial: The folder; its pixel file has a row for each readable row of the listing.
         listing: The patches, in order.
         columns: What decoding found.
         checksum: Of the pixel file.
-        name: Of the source.
+        name: Of the archive.
 
     Raises:
-        InputError: Not one row was readable.
+        InputError: No row is readable.
     """
     sync(partial / IMAGES)
     keep = np.ones(len(listing), bool)
@@ -106,40 +131,26 @@ def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str,
     manifest = _describe(listing, columns, keep, name)
     manifest["checksum"] = {IMAGES: checksum, INDEX: file_checksum(partial / INDEX)}
     manifest["bytes"] = {file: (partial / file).stat().st_size for file in (IMAGES, INDEX)}
-    (partial / OWNER).unlink(missing_ok=True)
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     sync(partial / MANIFEST)
-    sync(partial)
 
 
 def _write_index(path: Path, listing: Listing, columns: Columns, keep: np.ndarray) -> None:
-    import pyarrow
+    import pyarrow  # with pandas, which it imports in turn, a second that a command which packs nothing need not wait
     from pyarrow import parquet
 
-    def number(values: np.ndarray) -> pyarrow.Array:
-        values = np.ascontiguousarray(values[keep])
-        return pyarrow.Array.from_buffers(
-            pyarrow.from_numpy_dtype(values.dtype), len(values), [None, pyarrow.py_buffer(values)]
-        )
-
-    def text(values: list[str]) -> pyarrow.Array:
-        encoded = [values[row].encode() for row in np.flatnonzero(keep)]
-        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-        buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded))]
-        return pyarrow.Array.from_buffers(pyarrow.string(), len(encoded), buffers)
-
-    # Arrays are made from buffers because pyarrow.array() imports pandas, which takes a second, to ask about types.
-    arrays = {
-        "path": text(listing.path),
-        "case": text(listing.case),
-        "label": number(listing.label),
-        "x": number(listing.x),
-        "y": number(listing.y),
-        "width": number(columns.width),
-        "height": number(columns.height),
-        "hash": number(columns.hash),
+    rows = np.flatnonzero(keep).tolist()
+    table = {
+        "path": [listing.path[row] for row in rows],
+        "case": [listing.case[row] for row in rows],
+        "label": listing.label[keep],
+        "x": listing.x[keep],
+        "y": listing.y[keep],
+        "width": columns.width[keep],
+        "height": columns.height[keep],
+        "hash": columns.hash[keep],
     }
-    parquet.write_table(pyarrow.Table.from_arrays(list(arrays.values()), list(arrays)), path, compression="zstd")
+    parquet.write_table(pyarrow.table(table), path, compression="zstd")
 
 
 def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -> dict[str, Any]:
@@ -176,37 +187,13 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -
     }
 
 
-def _publish(partial: Path, output: Path, mark: str) -> None:
-    """Rename the finished folder to its place; where another process was faster, its store stands."""
-    if output.exists() and _is_damaged(output, mark):
-        # Renamed before it is removed, so that at no moment half of it stands under the name of a store.
-        retired = output.with_name(f"{output.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-        output.replace(retired)
-        shutil.rmtree(retired, ignore_errors=True)
-    try:
-        partial.replace(output)
-    except OSError:
-        if not output.is_dir() or _is_damaged(output, mark):
-            raise
-    else:
-        sync(output.parent)
-
-
-def _is_damaged(output: Path, mark: str) -> bool:
-    try:
-        return bool(open_store(output).manifest["source"]["fingerprint"] != mark)
-    except InputError:
-        return True
-
-
 def _check_resources(listing: Listing, output: Path, workers: int, progress: bool) -> None:
-    """Say what disk and memory the packing takes, and stop where they are not there."""
+    """Print how much disk and memory the packing takes, and stop where they do not suffice."""
     disk = len(listing) * (PATCH_BYTES + _INDEX_BYTES) + _SPARE_BYTES
     free = shutil.disk_usage(output.parent).free
     entries = len(listing) + listing.duplicates + len(listing.rejects)
-    processes = workers if workers > 1 else 0
-    memory = _PARENT_MEMORY + entries * _ENTRY_MEMORY + processes * _WORKER_MEMORY
-    available = _available_memory()
+    memory = (1 + workers) * _PROCESS_MEMORY + entries * _ENTRY_MEMORY
+    available = psutil.virtual_memory().available
     if progress:
         print(
             f"packing {listing.source} ({len(listing):,} patches) into {output}: needs {_size(disk)} of disk "
@@ -219,7 +206,7 @@ def _check_resources(listing: Listing, output: Path, workers: int, progress: boo
             f"packing {listing.source} needs {_size(disk)} at {output.parent}, where {_size(free)} are free: "
             "free the disk or choose another place (--output, or the cache folder)"
         )
-    if available is not None and memory > available:
+    if memory > available:
         raise InputError(
             f"packing {listing.source} with {workers} processes needs {_size(memory)} of memory, of which "
             f"{_size(available)} are free: close other programs or take fewer workers"
@@ -228,12 +215,3 @@ def _check_resources(listing: Listing, output: Path, workers: int, progress: boo
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 10**9 else f"{max(count, 10**6) / 1e6:.0f} MB"
-
-
-def _available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None

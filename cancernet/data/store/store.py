@@ -1,4 +1,4 @@
-"""The packed store: every patch of an archive decoded once, as one memory map with an index."""
+"""Read a packed store: every patch of an archive, decoded, as one memory map with an index."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.data.archive.listing import fingerprint, source_kind
 from cancernet.data.store.decode import PATCH_BYTES, SIDE
 from cancernet.data.store.decode_pool import file_checksum
 from cancernet.errors import InputError
@@ -20,25 +19,18 @@ if TYPE_CHECKING:
 FORMAT = "cancernet-store"
 VERSION = 1
 IMAGES, INDEX, MANIFEST = "images.npy", "index.parquet", "manifest.json"
-SYNTHETIC = "synthetic"
-"""The word that stands for an archive drawn by the program itself."""
-
-
-def spread(total: int, count: int) -> np.ndarray:
-    """Return up to `count` numbers (int64) from 0 to `total` - 1, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, total - 1, count).astype(np.int64))
 
 
 class PatchStore:
     """A packed store, opened for reading.
 
-    Made by `open_store`, `pack` and `find_store`. It travels to other processes by its path, so workers of a data
-    loader share the mapped pages instead of receiving a copy of two gigabytes.
+    Made by `open_store`, `pack` and `find_store`. It is pickled as its path, so workers of a data loader share the
+    mapped pages instead of receiving a copy of two gigabytes.
 
     Attributes:
         path: The store's folder.
-        manifest: What `manifest.json` says.
-        fresh: Whether this process has just packed it, checksum included.
+        manifest: Content of `manifest.json`.
+        fresh: Whether this process has just packed it and computed its checksums.
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> None:
@@ -57,12 +49,12 @@ class PatchStore:
 
     @property
     def name(self) -> str:
-        """Name of the source, without folders."""
+        """Name of the archive, without folders."""
         return str(self.manifest["name"])
 
     @property
     def synthetic(self) -> bool:
-        """Whether the patches were drawn by a program."""
+        """Whether a program generated the patches."""
         return bool(self.manifest["synthetic"])
 
     @cached_property
@@ -80,9 +72,9 @@ class PatchStore:
         """One row a patch, in the order of `images`: path, case, label, x, y, width, height, hash.
 
         Raises:
-            InputError: Where the table does not fit the images.
+            InputError: The table cannot be read or does not fit the images.
         """
-        import pandas  # a second that a command which only names the store need not wait
+        import pandas  # takes a second, which a command that only prints the counts need not wait
 
         try:
             table = pandas.read_parquet(self.path / INDEX)
@@ -102,15 +94,15 @@ class PatchStore:
             uint8 (B, 50, 50, 3), C-contiguous.
 
         Raises:
-            IndexError: Where a row is not in the store.
+            IndexError: A row is not in the store.
         """
         return np.take(np.asarray(self.images), rows, axis=0)
 
     def verify(self, progress: bool = True) -> None:
-        """Read both files whole and hold them against the checksums of the manifest.
+        """Read both files and compare their checksums with those of the manifest.
 
         Raises:
-            InputError: Where they differ.
+            InputError: They differ.
         """
         for name in (IMAGES, INDEX):
             if file_checksum(self.path / name, progress) != self.manifest["checksum"][name]:
@@ -134,7 +126,7 @@ def open_store(path: str | Path) -> PatchStore:
     """Open a packed store and check cheaply that it is whole: format, version, sizes of its files.
 
     Raises:
-        InputError: Where the path is no finished store, is of another version, or its files are not as packed.
+        InputError: The path is no finished store, is of another version, or its files are not as packed.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -160,71 +152,3 @@ def open_store(path: str | Path) -> PatchStore:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"its files cannot be read ({error})") from error
     return PatchStore(path, manifest)
-
-
-def pack(source: str | Path, output: str | Path, workers: int | None = None, progress: bool = True) -> PatchStore:
-    """Decode an archive into a store at `output`.
-
-    The store is written beside its place, under a name of its own, and renamed when it is whole; whatever ends the
-    packing early leaves nothing that can be taken for a store. Where `output` already is the store of this very
-    source it is opened, and packed anew where it is damaged.
-
-    Args:
-        source: A zip, a folder or a CSV table (see `cancernet.data.archive.listing`).
-        output: The store's folder.
-        workers: Processes; None takes all cores.
-        progress: Whether to tell what is needed and draw a bar, on stderr.
-
-    Raises:
-        InputError: Where the source cannot be used, `output` is something else, or disk or memory do not suffice.
-    """
-    from cancernet.data.store.pack import write_store
-
-    return write_store(Path(source), Path(output), workers, progress)
-
-
-def find_store(root: str | Path, cache: str | Path | None = None, workers: int | None = None) -> PatchStore:
-    """Open the store of an archive, packing it on first use.
-
-    Args:
-        root: A zip, a folder, a CSV table, a packed store, or the word "synthetic".
-        cache: Where stores are kept and looked for; None takes the user's cache folder.
-        workers: Processes for packing; None takes all cores.
-
-    Raises:
-        InputError: As `pack` and `open_store` do.
-    """
-    folder = _cache_folder(cache)
-    if str(root) == SYNTHETIC:
-        root = find_synthetic(cache)
-    root = Path(root)
-    if root.is_dir() and (root / MANIFEST).exists() and (root / IMAGES).exists():
-        return open_store(root)
-    source_kind(root)
-    # The name of the folder tells a person what it is, the fingerprint tells it from its namesakes.
-    return pack(root, folder / f"{source_name(root)}-{fingerprint(root)[:16]}", workers)
-
-
-def find_synthetic(cache: str | Path | None = None) -> Path:
-    """Give the synthetic archive of the default size, drawing it on first use; a zip in the cache."""
-    from cancernet.data.store.publishing import publish_file
-    from cancernet.data.synthetic.archive import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
-
-    path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
-    if not path.exists():
-        publish_file(path, lambda output: synthesize(output, DEFAULT_CASES, DEFAULT_SEED))
-    return path
-
-
-def source_name(root: Path) -> str:
-    """Name a source without its folders and ending."""
-    root = root.resolve()
-    return (root.name if root.is_dir() else root.stem) or "archive"
-
-
-def _cache_folder(cache: str | Path | None) -> Path:
-    if cache is not None:
-        return Path(cache).expanduser()
-    import platformdirs
-
-    return platformdirs.user_cache_path("cancernet")

@@ -1,4 +1,4 @@
-"""Soft-edged ellipses, of which the synthetic slides are made: nuclei, lumens, the ground that a gland covers."""
+"""Stamp soft-edged ellipses, of which synthetic slides are made: nuclei, lumens, the area that a gland covers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Ellipses:
 
     @classmethod
     def join(cls, parts: Sequence["Ellipses"]) -> "Ellipses":
-        """Return all parts as one; no part gives none."""
+        """Join the ellipses of all parts."""
         if not parts:
             return cls(*[np.empty(0, np.float32)] * 6)
         return cls(*[np.concatenate(column) for column in zip(*[part.columns() for part in parts], strict=True)])
@@ -48,12 +48,18 @@ class Ellipses:
         return self.y, self.x, self.long, self.short, self.angle, self.depth
 
     def where(self, kept: Mask) -> "Ellipses":
-        """Return those that `kept` says."""
+        """Return the ellipses that a mask keeps."""
         return Ellipses(*[column[kept] for column in self.columns()])
 
 
 def stamp(shape: tuple[int, ...], nuclei: Ellipses) -> Field:
-    """Add up soft-edged ellipses into a field of the given shape; what lies beyond its edge is left out."""
+    """Add up soft-edged ellipses in a field of the given shape; what lies beyond its edge is left out.
+
+    >>> stamp((3, 3), Ellipses.of(1.5, 1.5, 1, 1, 0, 0.8)).round(1)
+    array([[0. , 0.4, 0. ],
+           [0.4, 0.8, 0.4],
+           [0. , 0.4, 0. ]], dtype=float32)
+    """
     total = np.zeros(shape, np.float32)
     reach = np.ceil(1.5 * np.maximum(nuclei.long, nuclei.short) + 0.5).astype(int)
     reach = np.where(reach > 5, 1 << np.ceil(np.log2(np.maximum(reach, 1))).astype(int), reach)  # few window sizes
@@ -67,7 +73,7 @@ def stamp(shape: tuple[int, ...], nuclei: Ellipses) -> Field:
         cos, sin = np.cos(some.angle)[:, None, None], np.sin(some.angle)[:, None, None]
         along = (right * cos + down * sin) / some.long[:, None, None]
         across = (down * cos - right * sin) / some.short[:, None, None]
-        sharpness = np.clip(0.5 * some.short, 2, 12)[:, None, None]  # the edge is about a pixel soft, whatever the size
+        sharpness = np.clip(0.5 * some.short, 2, 12)[:, None, None]  # about a pixel of soft edge at any size
         value = some.depth[:, None, None] * np.exp2(-((along * along + across * across) ** sharpness))
         inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
         place = (row * shape[1] + column)[inside]

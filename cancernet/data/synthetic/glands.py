@@ -1,6 +1,6 @@
-"""Benign structures of the synthetic slides: lobules, ducts, adenosis, filled ducts, lymphoid aggregates.
+"""Draw the benign structures of synthetic slides: lobules, ducts, adenosis, filled ducts, lymphoid aggregates.
 
-What is benign is ordered: equal nuclei at equal distances, in rings around a lumen or packed within a smooth outline.
+Benign tissue is ordered: equal nuclei at equal distances, in rings around a lumen or packed within a smooth outline.
 Adenosis, filled ducts and lymphoid aggregates are as dark as carcinoma on purpose: colour does not tell them apart.
 """
 
@@ -19,8 +19,8 @@ class Benign:
     """Benign structures of a slide.
 
     Attributes:
-        nuclei: their nuclei.
-        cover: (H, W), 0 to 1, the ground they take from the stroma.
+        nuclei: Their nuclei.
+        cover: (H, W), 0 to 1, the share of the stroma that they replace.
         haze: (H, W), haematoxylin between the nuclei in optical density.
         clear: (H, W), 0 to 1, open lumens.
     """
@@ -47,7 +47,7 @@ def draw_benign(rng: np.random.Generator, tissue: Mask, tumour: Mask) -> Benign:
     inside = np.argwhere(tissue)
     parts = []
     for kind, rate in kinds.items():
-        # A case may hardly have a kind, or be full of it: what is dense and benign differs as much as tumours do.
+        # A case may have hardly any of a kind, or a lot: dense benign tissue varies as much as tumours do.
         for y, x in inside[rng.integers(len(inside), size=rng.poisson(area * rate * rng.gamma(1.5, 1 / 1.5)))]:
             around = tumour[max(y - 30, 0) : y + 30, max(x - 30, 0) : x + 30]
             if around.any() and rng.random() < 0.9:

@@ -1,8 +1,8 @@
-"""Drawing of synthetic breast tissue: whole slides at 4 micrometres a pixel, as if stained with haematoxylin and eosin.
+"""Draw synthetic breast tissue: whole slides at 4 micrometres a pixel, stained with haematoxylin and eosin.
 
-A slide is drawn as two maps of stain, in optical density, and turned into colour by the law of Beer and Lambert. What
-differs between cases, tissue and stain alike, comes from one generator seeded by (seed, case), so that a case never
-depends on how many others are drawn. The tumour mask is the truth that labels are read from, without noise.
+A slide is two maps of stain, in optical density, turned into colour by the Beer-Lambert law. All that differs between
+cases, tissue and stain, comes from one generator seeded by (seed, case), so a case does not depend on the number of
+cases. Labels are read from the tumour mask, without noise.
 
 Sizes are in pixels: a nucleus measures 1.5 to 3 across, a fat cell 10 to 15, a duct 12 to 40.
 """
@@ -25,12 +25,12 @@ EOSIN = (0.13, 0.83, 0.52)
 
 @dataclass(frozen=True)
 class Slide:
-    """One drawn slide.
+    """A synthetic slide.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
         tissue: (H, W) bool, true inside the outline of the tissue, fat included.
-        tumour: (H, W) bool, true where invasive carcinoma is drawn; a part of `tissue`.
+        tumour: (H, W) bool, true where there is invasive carcinoma; a part of `tissue`.
     """
 
     image: NDArray[np.uint8]
@@ -57,8 +57,8 @@ def draw_slide(seed: int, case: int) -> Slide:
     """Draw one slide.
 
     Args:
-        seed: seed of the archive, 0 or more.
-        case: number of the case, 0 or more.
+        seed: Seed of the archive, 0 or more.
+        case: Number of the case, 0 or more.
     """
     rng = np.random.default_rng([seed, case])
     tissue = _outline(rng)
@@ -91,7 +91,7 @@ def draw_slide(seed: int, case: int) -> Slide:
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Field:
     """Return a smooth random field of the given shape: mean 0, deviation 1, features about `scale` pixels across."""
-    step = max(scale / 3, 1.0)  # drawn coarsely and enlarged: the cost does not grow with the scale
+    step = max(scale / 3, 1.0)  # coarse at first, then enlarged: the cost does not grow with the scale
     coarse = rng.standard_normal([int(np.ceil(side / step)) + 2 for side in shape], dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, 0.35 * scale / step, mode="wrap")
     coarse = (coarse - coarse.mean()) / coarse.std()
@@ -149,7 +149,7 @@ def _tumour(rng: np.random.Generator, tissue: Mask) -> Mask:
     pieces, count = ndimage.label(region)
     size = np.bincount(pieces.ravel(), minlength=count + 1)
     size[0] = 0
-    return np.isin(pieces, np.flatnonzero(size >= max(0.25 * size.max(), 1)))  # crumbs are not a tumour of their own
+    return np.isin(pieces, np.flatnonzero(size >= max(0.25 * size.max(), 1)))  # small pieces are no tumour
 
 
 def _fibres(rng: np.random.Generator, shape: tuple[int, ...]) -> Fibres:
@@ -198,7 +198,7 @@ def _scatter(rng: np.random.Generator, rate: Field, highest: float) -> tuple[Fie
 
 @dataclass(frozen=True)
 class Carcinoma:
-    """What is drawn inside the tumour: nuclei, and (H, W) fields of the cells' cover, their haze and open lumens."""
+    """Structures inside the tumour: nuclei, and (H, W) fields of the cells' cover, their haze and open lumens."""
 
     nuclei: Ellipses
     cover: Field

@@ -1,6 +1,6 @@
-"""The rules that give each patch a part: pure functions of the store's index table.
+"""Assign each patch to a part: pure functions of the store's index table.
 
-`split` puts them behind names, with the checks that every run passes.
+`cancernet.data.splits` gives them their names and checks their result.
 """
 
 import hashlib
@@ -13,28 +13,40 @@ from cancernet.data.case_lists import OFFICIAL
 from cancernet.errors import InputError
 
 PARTS = ("train", "validation", "test")
-"""The parts that a model meets, in the order in which an image that stands in two of them stays."""
+"""The parts that a model uses. An image that is in two of them stays in the earlier one."""
 OUTSIDE = "outside"
-"""Part of the patches that a protocol does not name."""
+"""Part of the patches that a split does not name."""
 LEFT_OUT = "left_out"
-"""Part of a patch whose very image stands in an earlier part."""
+"""Part of the patches whose image is in an earlier part as well."""
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
-"""Of all, and of what the test part leaves: the tutorial's fractions."""
+"""Fractions of all patches or cases, and of those that are not in the test part, as in the 2019 tutorial."""
 PREVALENCE_GRID = 0.05
-"""Stratum edges are rounded to this, so that one more case seldom moves an edge."""
+"""Edges of the strata are rounded to this, so that one more case seldom moves an edge."""
 
 
 def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: int | None = None) -> np.ndarray:
     """Split whole cases, stratified by quintile of their prevalence.
 
-    Cases stand in the order of a hash of seed and case within their stratum; the first ones are the test part, the next
-    ones the validation part. The order of two cases never depends on a third, so one more case can move another one
-    only where it shifts a cut. (That it moves none at all is a property only of rules that look at each case alone;
-    those keep neither the fractions nor the strata.)
+    Within a stratum, cases are ordered by a hash of seed and case; the first are the test part, the next the validation
+    part. The order of two cases never depends on a third, so an additional case moves another one only where it shifts
+    a cut. (Only rules that look at each case alone move none; those keep neither the fractions nor the strata.)
+
+    Args:
+        index: The store's index table (columns `case`, `label`).
+        seed: Determines the order.
+        folds: Number of cross-validation folds.
+        fold: The fold that is the test part.
 
     Returns:
         (N,) object array of part names.
+
+    Raises:
+        InputError: There are fewer than 3 cases, or fewer cases than folds.
+
+    >>> index = pd.DataFrame({"case": list("abcde"), "label": [0, 1, 0, 1, 0]})
+    >>> split_cases(index, seed=0).tolist()
+    ['train', 'train', 'validation', 'train', 'test']
     """
     prevalence = _prevalence(index)
     if len(prevalence) < 3:
@@ -53,7 +65,7 @@ def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: 
 
 
 def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
-    """Split single patches in the tutorial's fractions: neighbours of one tumour land on both sides.
+    """Split single patches in the tutorial's fractions: neighbours in one tumour come to be in different parts.
 
     Returns:
         (N,) object array of part names.
@@ -72,8 +84,8 @@ def split_published(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Split by the published lists; `extended` adds every unlisted case to training.
 
-    With folds the cases that train and those that validate change places, stratified by prevalence: each is validated
-    on in one fold, which tells recipes apart better than the listed validation cases alone. The test part stays.
+    Folds divide the training and validation cases again, stratified by prevalence: each is in the validation part of
+    one fold, which compares recipes on more cases than the listed validation part has. The test part stays.
 
     Returns:
         (N,) object array of part names, and the listed cases that the archive lacks.
@@ -96,7 +108,7 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
         or `patch`.
 
     Raises:
-        InputError: A column is missing, a part has an unknown name, or one key stands in two parts.
+        InputError: A column is missing, a part has an unknown name, or a case or patch is in two parts.
     """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     key = "path" if "path" in table else "case"
@@ -114,10 +126,13 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 def patch_keys(index: pd.DataFrame) -> np.ndarray:
-    """Return what identifies each patch wherever its archive lies: case and position, or case and file name.
+    """Return what identifies each patch wherever its archive is kept: case and position, or case and file name.
 
     Returns:
         (N,) object array of strings.
+
+    >>> patch_keys(pd.DataFrame({"case": ["8", "9"], "path": ["8/0/a.png", "b.png"], "x": [51, -1], "y": [1, -1]}))
+    array(['8/51,1', '9/b.png'], dtype=object)
     """
     columns = (index[name].tolist() for name in ("case", "path", "x", "y"))
     # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
@@ -129,7 +144,7 @@ def patch_keys(index: pd.DataFrame) -> np.ndarray:
 
 
 def _order(seed: int, key: str) -> int:
-    """Return a number in [0, 2^64) that depends on nothing but the seed and the key."""
+    """Return a number in [0, 2^64) that depends on the seed and the key alone."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest(), "big")
 
 
@@ -138,7 +153,7 @@ def _prevalence(index: pd.DataFrame) -> dict[str, float]:
 
 
 def _strata(prevalence: dict[str, float], seed: int) -> list[list[str]]:
-    """Group cases by quintile of their prevalence, each group in the order that the seed gives."""
+    """Group cases by quintile of their prevalence, each group ordered by the seed."""
     if not prevalence:
         return []
     edges = np.quantile(list(prevalence.values()), [0.2, 0.4, 0.6, 0.8])
@@ -149,7 +164,7 @@ def _strata(prevalence: dict[str, float], seed: int) -> list[list[str]]:
 
 
 def _hold_out(strata: list[list[str]], fraction: float) -> set[str]:
-    """Take the first cases of each stratum: the fraction of all (one case at least), by largest remainder."""
+    """Take the first cases of each stratum: a fraction of all (one case at least), by largest remainder."""
     sizes = np.array([len(stratum) for stratum in strata])
     total = max(1, round(fraction * int(sizes.sum())))
     exact = sizes * total / sizes.sum()
@@ -159,7 +174,7 @@ def _hold_out(strata: list[list[str]], fraction: float) -> set[str]:
 
 
 def _deal(strata: list[list[str]], folds: int, fold: int) -> set[str]:
-    """Deal the cases of all strata round to the folds and return one fold."""
+    """Deal the cases of all strata to the folds in turn and return one fold."""
     cases = [case for stratum in strata for case in stratum]
     if len(cases) < folds:
         raise InputError(f"data.folds: {folds} folds need as many cases, the archive has {len(cases)}")

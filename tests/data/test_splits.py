@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cancernet.data.assignment import LEFT_OUT, OUTSIDE, PARTS, patch_keys, split_cases
 from cancernet.data.case_lists import OFFICIAL
+from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, PARTS, patch_keys, split_cases
 from cancernet.data.splits import check_disjoint, check_parts, make_split
 from cancernet.errors import InputError
 from tests.data.indexes import draw_index, names
@@ -126,9 +126,9 @@ def test_folds_of_the_published_lists_validate_each_case_once_and_leave_the_test
 
 def test_split_file_gives_the_same_split_again(tmp_path):
     index = draw_index(names(20), blanks=1)
-    for protocol in ("case", "patch"):
-        split = make_split(index, protocol, seed=5)
-        file = tmp_path / f"{protocol}.csv"
+    for name in ("case", "patch"):
+        split = make_split(index, name, seed=5)
+        file = tmp_path / f"{name}.csv"
         split.table(index).to_csv(file, index=False)
         again = make_split(index, str(file))
         assert again.unit == split.unit
@@ -162,11 +162,11 @@ def test_proof_of_no_leak_finds_a_leak():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"protocol": "nosuch"}, "unknown split 'nosuch'"),
+        ({"name": "nosuch"}, "unknown split 'nosuch'"),
         ({"folds": 5}, "go together"),
         ({"folds": 5, "fold": 5}, "0 <= fold < folds"),
         ({"folds": 50, "fold": 1}, "the archive has 10"),
-        ({"protocol": "patch", "folds": 5, "fold": 1}, "goes with --data.split case, official, extended; got 'patch'"),
+        ({"name": "patch", "folds": 5, "fold": 1}, "goes with --data.split case, official, extended; got 'patch'"),
     ],
 )
 def test_bad_settings_are_named(arguments, words):

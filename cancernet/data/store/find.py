@@ -1,0 +1,60 @@
+"""Find the store of an archive in the cache folder, or pack it there on first use."""
+
+from pathlib import Path
+
+import platformdirs
+
+from cancernet.data.archive.source import Source
+from cancernet.data.store.pack import pack_source
+from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
+from cancernet.errors import InputError
+from cancernet.files import replacing
+
+SYNTHETIC = "synthetic"
+"""The word that stands for the synthetic archive of the default size."""
+
+
+def find_store(root: str | Path, cache: str | Path | None = None, workers: int | None = None) -> PatchStore:
+    """Open the store of an archive, packing it on first use. The archive is scanned once.
+
+    Args:
+        root: A zip, a folder, a CSV table, a packed store, or the word "synthetic".
+        cache: Where stores are kept and looked for; None takes the user's cache folder.
+        workers: Processes for packing; None takes all cores.
+
+    Raises:
+        InputError: As `pack_source` and `open_store` raise it.
+    """
+    root = find_synthetic(cache) if str(root) == SYNTHETIC else Path(root).expanduser()
+    if (root / MANIFEST).exists() and (root / IMAGES).exists():
+        return open_store(root)
+    source = Source(root)
+    # The name tells a person what the folder is, the fingerprint tells it from others of that name.
+    return pack_source(source, _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}", workers)
+
+
+def find_synthetic(cache: str | Path | None = None) -> Path:
+    """Return the synthetic archive of the default size, a zip in the cache; generate it on first use.
+
+    Raises:
+        InputError: The cache cannot be written.
+    """
+    # SciPy, which draws the slides, is imported only where they are asked for.
+    from cancernet.data.synthetic.archive import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
+
+    path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial:
+                synthesize(partial, DEFAULT_CASES, DEFAULT_SEED)
+        except OSError as error:
+            raise InputError(
+                f"cannot write the synthetic archive {path} ({error.strerror or error}): "
+                "free the disk or choose another cache folder"
+            ) from error
+    return path
+
+
+def _cache_folder(cache: str | Path | None) -> Path:
+    return platformdirs.user_cache_path("cancernet") if cache is None else Path(cache).expanduser()
