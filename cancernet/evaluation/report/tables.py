@@ -161,7 +161,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[dict[str, str]]:
 def context_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of `context.json`: patch-wise, with context, and the difference of the two, each with its interval."""
     rows = []
-    for name, difference in result["difference"].items():
+    for name, difference in result["difference"]:
         cells = [_cell(result[side][name]["estimate"], result[side][name]) for side in ("patch_wise", "context")]
         cells.append({"value": signed(difference["estimate"]), "interval": interval(difference)})
         rows.append({"name": NAMES[name], "cells": cells})
