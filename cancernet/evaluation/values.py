@@ -35,7 +35,7 @@ Matrix = Annotated[
 class Record(BaseModel):
     """An object of a result file."""
 
-    model_config = ConfigDict(frozen=True, from_attributes=True)
+    model_config = ConfigDict(frozen=True, from_attributes=True, revalidate_instances="subclass-instances")
 
     def __getitem__(self, name: str) -> Any:
         """Return the field of that name, for loops over names of metrics."""
