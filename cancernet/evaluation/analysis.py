@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cancernet.evaluation.baselines import BaselineScores
 from cancernet.evaluation.bootstrap import (
     DRAWS,
     LEVEL,
@@ -80,6 +79,21 @@ class Scores:
     def called(self, threshold: float | FloatArray) -> FloatArray:
         """Calls (N,) of 0.0 and 1.0 at a threshold, or at (N,) thresholds, compared in double precision."""
         return (self.probability.astype(np.float64) >= threshold).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class BaselineScores:
+    """What the baselines say of the test patches.
+
+    Attributes:
+        prevalence: Share of IDC in training, above 0 and below 1: the first baseline's answer for every patch.
+        logit: (N,) float64, log-odds of IDC by the colour histogram.
+        threshold: Youden's, of the colour histogram on validation; None where that part lacks a class.
+    """
+
+    prevalence: float
+    logit: NDArray[np.float64]
+    threshold: float | None
 
 
 def fit_calibration(scores: Scores) -> StoredCalibration:
