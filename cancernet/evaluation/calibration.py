@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit, ndtri
 
 from cancernet.evaluation.bootstrap import estimates
@@ -228,41 +228,34 @@ def _checked_logits(label: ArrayLike, logit: ArrayLike) -> tuple[IntArray, Float
 def logistic_regression(
     labels: IntArray, design: FloatArray, start: FloatArray, offset: FloatArray | float = 0.0, ridge: float = 0.0
 ) -> FloatArray:
-    """Coefficients of least penalised log loss by Newton's method (iteratively reweighted least squares).
-
-    Steps are halved until the loss no longer rises.
+    """Fit the coefficients of least penalised log loss.
 
     Args:
         labels: (N,) of 0 and 1.
         design: (N, K) of a scale near 1. Without a ridge the classes must overlap in it, so that the minimum is finite.
         start: (K,) where to begin.
         offset: (N,) log-odds that no coefficient weighs.
-        ridge: Weight of half the sum of the squared coefficients, beside the log loss summed over patches in nats.
+        ridge: Weight of half the sum of the squared coefficients, added to the log loss summed over patches in nats.
 
     Returns:
         (K,) coefficients; the log-odds are offset + design @ coefficients.
+
+    >>> logistic_regression(np.array([0, 0, 0, 1]), np.ones((4, 1)), np.zeros(1)).round(3)  # log(1 / 3)
+    array([-1.099])
     """
-    weight = ridge / len(labels)
+    sign = 2 * labels - 1
 
     def loss(coefficients: FloatArray) -> float:
-        logits = offset + design @ coefficients
-        penalty = weight / 2 * float(coefficients @ coefficients)
-        return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)))) + penalty
+        likelihood = np.sum(log_expit(sign * (offset + design @ coefficients)))
+        return float(ridge / 2 * coefficients @ coefficients - likelihood)
 
-    coefficients, current = start, loss(start)
-    for _ in range(100):
+    def gradient(coefficients: FloatArray) -> FloatArray:
+        return design.T @ (sigmoid(offset + design @ coefficients) - labels) + ridge * coefficients
+
+    def curvature(coefficients: FloatArray) -> FloatArray:
         probability = sigmoid(offset + design @ coefficients)
-        gradient = design.T @ (probability - labels) + ridge * coefficients
-        curvature = (design.T * (probability * (1 - probability))) @ design + ridge * np.eye(len(coefficients))
-        # Not solve: far out the curvature underflows to a singular matrix.
-        step = np.linalg.lstsq(curvature, gradient)[0]
-        proposal = loss(coefficients - step)
-        for _ in range(60):
-            if proposal <= current + 1e-13:  # where rounding hides the fall, the full step is still the better one
-                break
-            step = step / 2
-            proposal = loss(coefficients - step)
-        coefficients, current = coefficients - step, proposal
-        if np.max(np.abs(step)) <= 1e-12 * (1 + np.max(np.abs(coefficients))):
-            break
-    return coefficients
+        return (design.T * (probability * (1 - probability))) @ design + ridge * np.eye(len(coefficients))
+
+    near = minimize(loss, start, method="trust-exact", jac=gradient, hess=curvature, options={"gtol": 1e-9}).x
+    # The loss is flat where the search ends: one more step of Newton's method gives the last digits.
+    return near - np.linalg.lstsq(curvature(near), gradient(near))[0]
