@@ -17,10 +17,10 @@ from cancernet.evaluation.bootstrap import (
     LEVEL,
     bootstrap,
     bootstrap_case_mean,
-    estimates,
     paired_difference,
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, FloatArray, confusion, rates
 from cancernet.evaluation.per_case import case_summary, per_case, worst_tenth
 from cancernet.evaluation.results import Analysis, StoredCalibration, StoredPoint

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit, ndtri
 
-from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, FloatArray, IntArray, checked, checked_labels
 from cancernet.evaluation.values import CalibrationSummary, ReliabilityBin
 

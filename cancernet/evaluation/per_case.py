@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, case_index, checked, confusion, ratio
 from cancernet.evaluation.values import CaseMetrics, CaseSummary, Spread
 
