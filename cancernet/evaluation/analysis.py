@@ -155,14 +155,22 @@ def analyse(
 
 
 def figures(scores: Scores) -> Figures:
-    """Compute all metrics, the rates at 0.5."""
+    """Compute all metrics, the rates at 0.5.
+
+    >>> figures(Scores(np.array([0, 1, 1]), np.array([-2.0, 1.0, -1.0]), np.array(["a", "a", "b"]))).sensitivity
+    0.5
+    """
     ranks = estimates(scores.label, scores.probability, metrics=RANKS)
     losses = estimates(scores.label, scores.exact, metrics=LOSSES)
     return Figures(**ranks, **losses, **dict(rates_at(scores, 0.5)))
 
 
 def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
-    """Compute confusion matrix and rates at a threshold, or at a threshold (N,) for each patch (then None stands)."""
+    """Compute confusion matrix and rates at a threshold, or at a threshold (N,) for each patch (recorded as None).
+
+    >>> rates_at(Scores(np.array([0, 1]), np.array([-2.0, 1.0]), np.array(["a", "b"])), 0.9).confusion_matrix
+    ((1, 0), (1, 0))
+    """
     counts = confusion(scores.label, scores.called(threshold))
     values = rates(counts)
     return AtThreshold(

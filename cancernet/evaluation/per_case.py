@@ -58,6 +58,9 @@ def case_summary(rows: list[CaseMetrics]) -> CaseSummary:
     Returns:
         Spreads: number of ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
         ``highest``; None where no case (for ``sd``: fewer than two) defines it.
+
+    >>> case_summary(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb"))).auroc.mean
+    0.5
     """
     return CaseSummary(**{name: _spread(rows, name) for name in (*METRICS, "prevalence", "mean_probability")})
 
@@ -78,6 +81,9 @@ def worst_tenth(rows: list[CaseMetrics], by: str = "balanced_accuracy") -> list[
     """Return the tenth of the cases (rounded up) with the lowest value of a metric, worst first.
 
     Cases where the metric is undefined are not ranked.
+
+    >>> [row.case for row in worst_tenth(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb")))]
+    ['b']
     """
     ranked = sorted((row for row in rows if row[by] is not None), key=lambda row: row[by])
     return ranked[: -(-len(ranked) // 10)]
