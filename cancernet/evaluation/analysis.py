@@ -7,6 +7,7 @@ single precision it is 1 from a logit of 17 on, which would double the cost of a
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,7 +163,7 @@ def figures(scores: Scores) -> Figures:
     """
     ranks = estimates(scores.label, scores.probability, metrics=RANKS)
     losses = estimates(scores.label, scores.exact, metrics=LOSSES)
-    return Figures(**ranks, **losses, **dict(rates_at(scores, 0.5)))
+    return Figures.model_validate({**ranks, **losses, **dict(rates_at(scores, 0.5))})
 
 
 def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
@@ -200,7 +201,7 @@ def intervals_of(
         **dict(settings),
         at_threshold=at_threshold,
         at_validation_threshold=at_chosen,
-        case_mean=PerMetric[Interval](**means),
+        case_mean=PerMetric[Interval].model_validate(means),
     )
 
 
@@ -218,10 +219,10 @@ def differences_of(
         metrics=RANKS + RATES,
         **drawn(settings),
     ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **drawn(settings))
-    return PerMetric[Difference](**differences)
+    return PerMetric[Difference].model_validate(differences)
 
 
-def drawn(settings: Bootstrap) -> dict[str, float]:
+def drawn(settings: Bootstrap) -> dict[str, Any]:
     """Settings as arguments of the functions in `bootstrap`."""
     return {name: settings[name] for name in ("draws", "seed", "level")}
 
@@ -235,8 +236,10 @@ def _interval_pair(
         return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **drawn(settings)))
 
     fixed = resample(scores.probability, RANKS + RATES) | resample(scores.exact, LOSSES)
-    at_chosen = None if chosen is None else PerMetric[Interval](**fixed | resample(scores.called(chosen), RATES))
-    return PerMetric[Interval](**fixed), at_chosen
+    at_chosen = (
+        None if chosen is None else PerMetric[Interval].model_validate(fixed | resample(scores.called(chosen), RATES))
+    )
+    return PerMetric[Interval].model_validate(fixed), at_chosen
 
 
 def _test_calibration(scores: Scores, calibration: StoredCalibration) -> CalibrationResult:

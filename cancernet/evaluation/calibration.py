@@ -76,7 +76,7 @@ def sigmoid(logit: ArrayLike) -> FloatArray:
     >>> sigmoid([0, 3]).round(3).tolist()
     [0.5, 0.953]
     """
-    return expit(np.asarray(logit, dtype=np.float64))  # type: ignore[no-any-return]
+    return expit(np.asarray(logit, dtype=np.float64))
 
 
 def apply_temperature(logit: ArrayLike, temperature: float) -> FloatArray:

@@ -36,19 +36,18 @@ def per_case(
     for name, of_case in zip(names, np.split(order, ends[:-1]), strict=False):
         known, found = labels[of_case], probabilities[of_case]
         counts = confusion(known, found, threshold)
-        rows.append(
-            CaseMetrics(
-                case=str(name),
-                patches=len(known),
-                idc=int(known.sum()),
-                threshold=threshold,
-                **counts._asdict(),
-                **estimates(known, found, threshold, RANKS + RATES),
-                **estimates(known, precise[of_case], metrics=LOSSES),
-                prevalence=float(ratio(known.sum(), len(known))),
-                mean_probability=float(found.mean()),
-            )
-        )
+        fields = {
+            "case": str(name),
+            "patches": len(known),
+            "idc": int(known.sum()),
+            "threshold": threshold,
+            **counts._asdict(),
+            **estimates(known, found, threshold, RANKS + RATES),
+            **estimates(known, precise[of_case], metrics=LOSSES),
+            "prevalence": ratio(known.sum(), len(known)).item(),
+            "mean_probability": found.mean().item(),
+        }
+        rows.append(CaseMetrics.model_validate(fields))
     return rows
 
 
