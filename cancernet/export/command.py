@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.batches import evenly_spaced
 from cancernet.data.store.find import find_store
 from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH, cut_patches
@@ -21,7 +22,7 @@ from cancernet.evaluation.calibration import apply_temperature
 from cancernet.export.check import TOLERANCE, Agreement, check
 from cancernet.export.metadata import describe
 from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
-from cancernet.training.checkpoints import network_config, read_checkpoint, trusted_network_config
+from cancernet.training.checkpoints import network_config, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]

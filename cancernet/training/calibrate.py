@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.training.calibration import calibrate_checkpoint
-from cancernet.training.checkpoints import data_state, read_checkpoint, trusted_network_config
+from cancernet.training.checkpoints import data_state, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cancernet.checkpoints import read_checkpoint, replace_checkpoint
 from cancernet.data.batches import evenly_spaced
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.training.batch_norm import measure_statistics
-from cancernet.training.checkpoints import data_state, read_checkpoint, replace_checkpoint, trusted_network_config
+from cancernet.training.checkpoints import data_state, trusted_network_config
 
 MEASURED_PATCHES = 16_384
 """Training patches, at most, that batch norm is recalibrated on; on the CPU they take seconds."""
@@ -75,13 +76,13 @@ def calibrate_checkpoint(
         found = fit_calibration(Scores(index["label"].to_numpy(), logit, index["case"].to_numpy(dtype=object)))
     except ValueError as error:
         raise InputError(f"{path}: cannot be calibrated on its validation part: {error}") from error
-    content["cancernet"]["calibration"] = {**found, "data": data.description}
+    content["cancernet"]["calibration"] = {**found.model_dump(), "data": data.description}
     content["IDCDataModule"]["exposure"] = _expose(content, data).state()
     replace_checkpoint(path, content)
-    threshold, temperature = f"{found['threshold']:.4f} (Youden)", f"{found['temperature']:.4f}"
-    if found["bounded"]:
+    threshold, temperature = f"{found.threshold:.4f} (Youden)", f"{found.temperature:.4f}"
+    if found.bounded:
         temperature += " (the end of the range searched)"
-    source = f"{found['patches']:,} validation patches of {found['cases']} case{'s' * (found['cases'] != 1)}"
+    source = f"{found.patches:,} validation patches of {found.cases} case{'s' * (found.cases != 1)}"
     return f"{Path(path).name}: threshold {threshold}, temperature {temperature}, from {source}"
 
 

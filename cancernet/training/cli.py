@@ -9,13 +9,14 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
-from cancernet.evaluation.results import print_metrics
+from cancernet.evaluation.terminal import print_metrics
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import ConfigFile
-from cancernet.training.checkpoints import data_state, read_checkpoint, trusted_network_config
+from cancernet.training.checkpoints import data_state, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 RENAMED = {

@@ -7,12 +7,13 @@ import lightning
 import torch
 
 from cancernet import __version__
+from cancernet.checkpoints import read_checkpoint, replace_checkpoint
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
 from cancernet.model.registry import create_network
-from cancernet.training.checkpoints import data_state, network_config, read_checkpoint, replace_checkpoint
+from cancernet.training.checkpoints import data_state, network_config
 
 NETWORK_PREFIX = "network."
 """Before the network's names in the task's `state_dict`."""

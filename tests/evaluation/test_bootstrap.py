@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from cancernet.evaluation import bootstrap, metrics
+from cancernet.evaluation import bootstrap, estimates, metrics
 
 Patches = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -25,6 +26,20 @@ def tied_patches() -> st.SearchStrategy[Patches]:
     return columns.map(lambda c: (c[0], c[1] / 4, c[2]))
 
 
+def reference_metrics(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
+    """All metrics by scikit-learn where it defines them, NaN elsewhere."""
+    values = metrics.rates(metrics.confusion(label, probability, threshold))
+    values |= dict.fromkeys(metrics.RANKS + metrics.LOSSES, float("nan"))
+    if 0 < label.sum() < len(label):
+        values["auroc"] = reference.roc_auc_score(label, probability)
+    if label.any():
+        values["average_precision"] = reference.average_precision_score(label, probability)
+    if len(label):
+        values["brier"] = reference.brier_score_loss(label, probability, pos_label=1)
+        values["log_loss"] = reference.log_loss(label, probability, labels=[0, 1])
+    return values
+
+
 def by_rows(data: Patches, counts: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
     """Metrics of each draw the slow obvious way: the rows of a case are repeated as often as it was drawn."""
     label, probability, case = data
@@ -32,7 +47,7 @@ def by_rows(data: Patches, counts: np.ndarray, threshold: float) -> dict[str, np
     values = []
     for draw in counts:
         rows = np.repeat(np.arange(len(label)), draw[index].astype(int))
-        values.append(metrics.headline(label[rows], probability[rows], threshold))
+        values.append(reference_metrics(label[rows], probability[rows], threshold))
     return {name: np.array([value[name] for value in values]) for name in bootstrap.METRICS}
 
 
@@ -40,7 +55,7 @@ def assert_equal_to_rows(data: Patches, draws: int, threshold: float, seed: int 
     label, probability, case = data
     names, index = metrics.case_index(case)
     counts = bootstrap.draw_cases(len(names), draws, seed)
-    fast = bootstrap.values_of_draws(label, probability, index, counts, threshold)
+    fast = estimates.values_of_draws(label, probability, index, counts, threshold)
     slow = by_rows(data, counts, threshold)
     assert list(fast) == list(bootstrap.METRICS)
     for name in bootstrap.METRICS:
@@ -61,7 +76,7 @@ def test_draws_equal_resampled_rows_under_ties_and_missing_classes(data: Patches
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = sample(digits=2)
     whole = bootstrap.bootstrap(*data, draws=30)
-    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 1)
+    monkeypatch.setattr(estimates, "CELLS_AT_ONCE", 1)
     one_by_one = bootstrap.bootstrap(*data, draws=30)
     for name, interval in whole.items():
         assert list(vars(one_by_one[name]).values()) == pytest.approx(list(vars(interval).values()), abs=1e-12)
@@ -69,7 +84,7 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.Mo
 
 def test_pairwise_wins_are_mann_whitney_statistics() -> None:
     label, probability, case = sample(200, 4, digits=1)
-    wins = bootstrap.pairwise_wins(label, probability, case, 4)
+    wins = estimates.pairwise_wins(label, probability, case, 4)
     for i in range(4):
         for j in range(4):
             positives, negatives = probability[(case == i) & (label == 1)], probability[(case == j) & (label == 0)]
@@ -79,7 +94,7 @@ def test_pairwise_wins_are_mann_whitney_statistics() -> None:
 def test_estimates_are_those_of_all_patches_and_lie_in_their_intervals() -> None:
     label, probability, case = sample(2000, 20)
     result = bootstrap.bootstrap(label, probability, case, 0.4, draws=500)
-    expected = metrics.headline(label, probability, 0.4)
+    expected = reference_metrics(label, probability, 0.4)
     for name, interval in result.items():
         assert interval.estimate == pytest.approx(expected[name], abs=1e-12)
         assert interval.low < interval.estimate < interval.high

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.export.check import BACKENDS, Agreement, check, run_elsewhere
 from cancernet.export.command import expect, take_patches
 from cancernet.export.metadata import describe
 from cancernet.export.writers import WRITERS, Subject, build_plain
-from cancernet.training.checkpoints import read_checkpoint, trusted_network_config
+from cancernet.training.checkpoints import trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 

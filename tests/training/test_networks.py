@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.model.registry import create_network
-from cancernet.training.checkpoints import read_checkpoint
 from cancernet.training.task import ClassificationTask
 
 NAME = "tests.model.networks.build"

@@ -11,11 +11,12 @@ import torch
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
 from cancernet.training.averaging import ExponentialAveraging
-from cancernet.training.checkpoints import read_checkpoint, recorded_calibration
+from cancernet.training.checkpoints import recorded_calibration
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 from cancernet.training.task import ClassificationTask
 

@@ -6,11 +6,12 @@ import keras
 import pytest
 import torch
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.model.network import CancerNet
-from cancernet.training.checkpoints import data_state, read_checkpoint
+from cancernet.training.checkpoints import data_state
 from cancernet.training.task import ClassificationTask
 from cancernet.training.weights import start_from
 

@@ -9,19 +9,14 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from cancernet.checkpoints import read_checkpoint
 from cancernet.data.datamodule import IDCDataModule
+from cancernet.evaluation.pictures import choose_pictures
 from cancernet.evaluation.report import write_report
-from cancernet.evaluation.results import (
-    choose_pictures,
-    predictions_table,
-    write_confusion_matrix,
-    write_metrics,
-    write_origin,
-    write_pictures,
-    write_predictions,
-)
-from cancernet.training.checkpoints import data_state, output_folder, read_checkpoint, recorded_calibration
-from cancernet.training.test_metrics import collect_metrics, describe_origin
+from cancernet.evaluation.results import PredictionsOrigin, TestMetrics
+from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_tested
+from cancernet.training.checkpoints import data_state, output_folder, recorded_calibration
+from cancernet.training.test_metrics import collect_metrics, describe_provenance
 
 
 class ResultFiles(Callback):
@@ -34,7 +29,7 @@ class ResultFiles(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.metrics: dict[str, Any] | None = None
+        self.metrics: TestMetrics | None = None
         self._started = time.monotonic()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,10 +49,7 @@ class ResultFiles(Callback):
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
         # Nothing is written before all is computed: an error leaves the files of the last test in place.
         folder = self._make_folder(trainer, content, "test")
-        write_predictions(folder, table)
-        write_pictures(folder, choose_pictures(table, data.store.gather, rows, threshold))
-        write_metrics(folder, self.metrics)
-        write_confusion_matrix(folder, self.metrics)
+        write_tested(folder, self.metrics, table, choose_pictures(table, data.store.gather, rows, threshold))
         write_report(folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,10 +60,9 @@ class ResultFiles(Callback):
         calibration = recorded_calibration(content) or {}
         table = self._tabulate(trainer, pl_module, content)
         folder = self._make_folder(trainer, content, "predict")
-        write_predictions(folder, table)
         chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
-        origin = describe_origin(trainer.datamodule, Path(str(trainer.ckpt_path)).name)  # type: ignore[attr-defined]
-        write_origin(folder, origin | chosen)
+        provenance = describe_provenance(trainer.datamodule, Path(str(trainer.ckpt_path)).name)  # type: ignore[attr-defined]
+        write_predicted(folder, PredictionsOrigin.model_validate({**dict(provenance), **chosen}), table)
 
     def _applies(self, trainer: Trainer) -> bool:
         """Tell whether there is something to write; a dry run writes nothing."""

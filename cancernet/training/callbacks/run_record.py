@@ -8,11 +8,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from cancernet.data.datamodule import IDCDataModule
+from cancernet.evaluation.run_folder import CONFIGURATION, write_split
 from cancernet.files import write_text
 from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.callbacks.checkpoints import saved_checkpoints
-
-CONFIG = "config.yaml"
 
 
 class ConfigFile(SaveConfigCallback):
@@ -34,11 +33,9 @@ class RunRecord(Callback):
         if not trainer.is_global_zero or log_dir is None or not isinstance(data, IDCDataModule):
             return
         folder = Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        data.split.table(data.store.index).to_csv(folder / "split.csv", index=False)
-        data.split.left_out.to_csv(folder / "left_out.csv", index=False)
+        write_split(folder, data.split.table(data.store.index), data.split.left_out)
         if not any(isinstance(callback, SaveConfigCallback) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            write_text(folder / CONFIG, self._describe(trainer, pl_module, data))
+            write_text(folder / CONFIGURATION, self._describe(trainer, pl_module, data))
 
     @staticmethod
     def _describe(trainer: Trainer, task: LightningModule, data: IDCDataModule) -> str:
