@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
-from cancernet.benchmark.handwritten import build_handwritten
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.model.fused.dropout import Dropout
 from cancernet.model.fused.network import build_network
 from cancernet.model.fused.pooling import _HalvingMaximum
 from cancernet.training.acceleration import compile_network, keep_freed_memory
 from cancernet.training.task import ClassificationTask
+from scripts.benchmarks.step import build_handwritten
 from tests.training.quiet import quiet_trainer
 
 SIZE = 18

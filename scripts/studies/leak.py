@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from cancernet.studies.repetition import plan, repeat, summarise
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cancernet.errors import explained
-from cancernet.studies.repetition import plan, repeat, summarise
 
 CONFIG = Path(__file__).parents[2] / "configs" / "original.yaml"
 """The recipe of the tutorial whose split leaks."""

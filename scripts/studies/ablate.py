@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from cancernet.studies.repetition import VALIDATION_FIGURES, Trial, plan, repeat
 
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.report.formatting import figure, signed
-from cancernet.studies.repetition import VALIDATION_FIGURES, Trial, plan, repeat
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
 

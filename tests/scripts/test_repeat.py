@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cancernet.studies import ablation, keras_fit, repetition
+from cancernet.studies.repetition import COMPARED, console, contrast, plan, summarise
 
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_mean_difference
-from cancernet.studies import ablation, keras_fit, repetition
-from cancernet.studies.repetition import COMPARED, console, contrast, plan, summarise
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", *QUICK]

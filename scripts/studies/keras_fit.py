@@ -17,10 +17,6 @@ from cancernet.model.backend import require_torch_backend
 require_torch_backend()
 
 import keras  # noqa: E402  (the backend must be settled before)
-
-from cancernet.data.augment import scale_and_augment  # noqa: E402
-from cancernet.data.datamodule import IDCDataModule  # noqa: E402
-from cancernet.model.network import CancerNet  # noqa: E402
 from cancernet.studies.repetition import (  # noqa: E402
     Trial,
     is_tested,
@@ -29,6 +25,10 @@ from cancernet.studies.repetition import (  # noqa: E402
     run_command,
     summarise,
 )
+
+from cancernet.data.augment import scale_and_augment  # noqa: E402
+from cancernet.data.datamodule import IDCDataModule  # noqa: E402
+from cancernet.model.network import CancerNet  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 
 BATCH = 32

@@ -1,6 +1,5 @@
 import pandas as pd
 import pytest
-
 from cancernet.studies import leak, repetition
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
