@@ -96,7 +96,7 @@ def test_tensorboard_shows_metrics_rates_and_pictures(run_folder):
 def test_metrics_are_those_of_the_predictions(run_folder):
     metrics = json.loads((run_folder / "metrics.json").read_text())
     table = pd.read_parquet(run_folder / "predictions.parquet")
-    table = table[table["split"] == "test"]
+    table = table[table["part"] == "test"]
     called = table["probability"] >= 0.5
     label = table["label"] == 1
     tn, fp = int((~called & ~label).sum()), int((called & ~label).sum())
@@ -117,7 +117,7 @@ def test_metrics_are_those_of_the_predictions(run_folder):
 def test_predictions_are_the_same_as_csv(run_folder):
     parquet = pd.read_parquet(run_folder / "predictions.parquet")
     csv = pd.read_csv(run_folder / "predictions.csv", dtype={"case": str})
-    assert list(csv.columns[:8]) == ["path", "case", "x", "y", "split", "label", "logit", "probability"]
+    assert list(csv.columns[:8]) == ["path", "case", "x", "y", "part", "label", "logit", "probability"]
     np.testing.assert_array_equal(csv["logit"].astype(np.float32), parquet["logit"])
     assert (csv["case"] == parquet["case"]).all()
 
@@ -125,7 +125,7 @@ def test_predictions_are_the_same_as_csv(run_folder):
 def test_the_test_part_of_the_predictions_is_that_of_the_split(run_folder):
     split = pd.read_csv(run_folder / "split.csv", dtype={"case": str})
     predictions = pd.read_parquet(run_folder / "predictions.parquet")
-    judged = predictions[predictions["split"] == "test"]
+    judged = predictions[predictions["part"] == "test"]
     assert set(judged["case"]) == set(split[split["part"] == "test"]["case"])
 
 

@@ -1,50 +1,50 @@
-"""Everything that `metrics.json` says of judged patches beyond the headline of torchmetrics, from arrays.
+"""Choose thresholds on validation scores and evaluate test scores, as `metrics.json` has it.
 
-Thresholds, ranks and rates see the probability in single precision, as torchmetrics and the files of predictions have
-it, so that a threshold means the same patches everywhere. Brier score and log loss take it in double precision from
-the logit: in single precision it is 1 from a logit of 17 on, and a confident mistake would cost twice what it does.
+Thresholds, ranks and rates see the probability in single precision, as the files of predictions have it, so that a
+threshold means the same patches everywhere. Brier score and log loss take it in double precision from the logit: in
+single precision it is 1 from a logit of 17 on, which would double the cost of a confident mistake.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from cancernet.evaluation.baselines import BaselineScores
 from cancernet.evaluation.bootstrap import (
     DRAWS,
     LEVEL,
-    Interval,
     bootstrap,
     bootstrap_case_mean,
+    estimates,
     paired_difference,
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
-from cancernet.evaluation.metrics import (
-    METRICS,
-    Confusion,
-    FloatArray,
-    auroc,
-    average_precision,
-    brier,
-    case_summary,
-    confusion,
-    log_loss,
-    per_case,
-    rates,
-    worst_tenth,
-)
+from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, FloatArray, confusion, rates
+from cancernet.evaluation.per_case import case_summary, per_case, worst_tenth
+from cancernet.evaluation.results import Analysis, StoredCalibration, StoredPoint
 from cancernet.evaluation.thresholds import operating_points, youden
+from cancernet.evaluation.values import (
+    AtThreshold,
+    BaselineIntervals,
+    Baselines,
+    Bootstrap,
+    BothRates,
+    CalibrationResult,
+    CaseMetrics,
+    ColourHistogram,
+    Difference,
+    Figures,
+    FourRates,
+    Interval,
+    Intervals,
+    PerMetric,
+    TestedPoint,
+)
 
-LOSSES = ("brier", "log_loss")
-RANKS = ("auroc", "average_precision")
-RATES = tuple(name for name in METRICS if name not in LOSSES + RANKS)
-"""What depends on the threshold."""
-SEED = 0
-"""Seed of the draws of cases: the same for all, so that models and runs are compared on the same draws."""
+SETTINGS = Bootstrap(level=LEVEL, draws=DRAWS, seed=0, unit="case")
+"""The same seed for all, so that models and runs are compared on the same draws of cases."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Scores:
     logit: np.ndarray
     case: np.ndarray
 
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> "Scores":
+        """Take label, logit and case of a table of predictions."""
+        return cls(table["label"].to_numpy(), table["logit"].to_numpy(), table["case"].to_numpy(dtype=object))
+
     @cached_property
     def exact(self) -> FloatArray:
         """Probability of IDC in double precision, (N,)."""
@@ -71,186 +76,183 @@ class Scores:
         """Probability of IDC in single precision, (N,)."""
         return self.exact.astype(np.float32)
 
+    def called(self, threshold: float | FloatArray) -> FloatArray:
+        """Calls (N,) of 0.0 and 1.0 at a threshold, or at (N,) thresholds, compared in double precision."""
+        return (self.probability.astype(np.float64) >= threshold).astype(np.float64)
 
-def fit_calibration(scores: Scores) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class BaselineScores:
+    """What the baselines say of the test patches.
+
+    Attributes:
+        prevalence: Share of IDC in training, above 0 and below 1: the first baseline's answer for every patch.
+        logit: (N,) float64, log-odds of IDC by the colour histogram.
+        threshold: Youden's, of the colour histogram on validation; None where that part lacks a class.
+    """
+
+    prevalence: float
+    logit: NDArray[np.float64]
+    threshold: float | None
+
+
+def fit_calibration(scores: Scores) -> StoredCalibration:
     """Choose threshold (Youden), operating points and temperature on validation patches.
-
-    Returns:
-        `threshold`, `temperature`, `bounded`, `operating_points` (list of `name`, `fixed`, `target`, `threshold`,
-        `sensitivity`, `specificity`), `auroc`, `average_precision`, `balanced_accuracy` (at the threshold), `patches`,
-        `cases`: plain numbers, strings and lists, as a checkpoint holds them.
 
     Raises:
         ValueError: One class only, or a logit that is not finite.
     """
     temperature = fit_temperature(scores.label, scores.logit)
     threshold = youden(scores.label, scores.probability)
-    return {
-        "threshold": threshold,
-        "temperature": temperature.value,
-        "bounded": temperature.bounded,
-        "operating_points": [
-            {"name": point.name, **asdict(point)} for point in operating_points(scores.label, scores.probability)
-        ],
-        **_ranks(scores),
-        "balanced_accuracy": _at(scores, threshold)["balanced_accuracy"],
-        "patches": len(scores.label),
-        "cases": len(np.unique(scores.case)),
-    }
+    points = operating_points(scores.label, scores.probability)
+    return StoredCalibration(
+        threshold=threshold,
+        temperature=temperature.value,
+        bounded=temperature.bounded,
+        operating_points=[StoredPoint(name=point.name, **asdict(point)) for point in points],
+        **estimates(scores.label, scores.probability, threshold, (*RANKS, "balanced_accuracy")),
+        patches=len(scores.label),
+        cases=len(np.unique(scores.case)),
+    )
 
 
 def analyse(
     scores: Scores,
-    calibration: Mapping[str, Any] | None = None,
+    calibration: StoredCalibration | None = None,
     baseline: BaselineScores | None = None,
     draws: int = DRAWS,
-) -> dict[str, Any]:
-    """Judge the patches of a test part.
+) -> Analysis:
+    """Evaluate the patches of a test part.
 
     Args:
-        scores: The judged patches.
+        scores: Of the test patches.
         calibration: What `fit_calibration` chose on validation, where the model was calibrated.
-        baseline: What the baselines, trained on the same split, say of the same patches.
+        baseline: Scores of the baselines, trained on the same split, for the same patches.
         draws: Resamples of the cases.
-
-    Returns:
-        The entries of `metrics.json` from `brier` to `baselines` (see `metrics.schema.json`); NaN where undefined.
 
     Raises:
         ValueError: A logit is not finite.
     """
-    chosen = None if calibration is None else float(calibration["threshold"])
-    rows = _case_rows(scores, 0.5 if chosen is None else chosen)
-    at_threshold, at_chosen = _intervals(scores, chosen, draws)
-    return {
-        **_losses(scores),
-        "at_validation_threshold": None if chosen is None else _at(scores, chosen),
-        "operating_points": None if calibration is None else _judge_points(scores, calibration["operating_points"]),
-        "calibration": None if calibration is None else _judge_calibration(scores, calibration),
-        "intervals": {
-            "level": LEVEL,
-            "draws": draws,
-            "seed": SEED,
-            "unit": "case",
-            "at_threshold": at_threshold,
-            "at_validation_threshold": at_chosen,
-            "case_mean": _case_means(rows, draws),
-        },
-        "per_case": rows,
-        "case_summary": case_summary(rows),
-        "worst_tenth": [row["case"] for row in worst_tenth(rows)],
-        "baselines": None if baseline is None else _judge_baselines(scores, baseline, chosen, draws),
-    }
+    settings = SETTINGS.model_copy(update={"draws": draws})
+    points = None if calibration is None else [evaluate_point(scores, point) for point in calibration.operating_points]
+    chosen = None if calibration is None else calibration.threshold
+    rows = per_case(scores.label, scores.probability, scores.case, 0.5 if chosen is None else chosen, scores.exact)
+    return Analysis(
+        **dict(figures(scores)),
+        prevalence=float(np.mean(scores.label)),
+        patches=len(scores.label),
+        cases=len(rows),
+        part="test",
+        at_validation_threshold=None if chosen is None else rates_at(scores, chosen),
+        operating_points=points,
+        calibration=None if calibration is None else _test_calibration(scores, calibration),
+        intervals=intervals_of(scores, chosen, rows, settings),
+        per_case=rows,
+        case_summary=case_summary(rows),
+        worst_tenth=[row.case for row in worst_tenth(rows)],
+        baselines=None if baseline is None else _baselines(scores, baseline, chosen, settings),
+    )
 
 
-def rates_of(matrix: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Rates of a confusion matrix [[tn, fp], [fn, tp]], NaN where undefined (see `statistics.rates`)."""
-    (tn, fp), (fn, tp) = matrix
-    return rates(Confusion(tn, fp, fn, tp))
+def figures(scores: Scores) -> Figures:
+    """Compute all metrics, the rates at 0.5."""
+    ranks = estimates(scores.label, scores.probability, metrics=RANKS)
+    losses = estimates(scores.label, scores.exact, metrics=LOSSES)
+    return Figures(**ranks, **losses, **dict(rates_at(scores, 0.5)))
 
 
-def _at(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Confusion matrix and rates at one threshold."""
-    counts = confusion(scores.label, scores.probability, threshold)
+def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
+    """Compute confusion matrix and rates at a threshold, or at a threshold (N,) for each patch (then None stands)."""
+    counts = confusion(scores.label, scores.called(threshold))
     values = rates(counts)
-    matrix = [[counts.tn, counts.fp], [counts.fn, counts.tp]]
-    return {"threshold": threshold, "confusion_matrix": matrix, **{name: values[name] for name in RATES}}
+    return AtThreshold(
+        threshold=threshold if isinstance(threshold, float) else None,
+        confusion_matrix=counts.matrix,
+        **{name: values[name] for name in RATES},
+    )
 
 
-def _ranks(scores: Scores) -> dict[str, float]:
-    return {
-        "auroc": auroc(scores.label, scores.probability),
-        "average_precision": average_precision(scores.label, scores.probability),
-    }
+def evaluate_point(scores: Scores, point: StoredPoint) -> TestedPoint:
+    """Read the rates at an operating point off the test patches."""
+    return TestedPoint(
+        **{name: point[name] for name in ("name", "fixed", "target", "threshold")},
+        validation=BothRates.model_validate(point),
+        test=FourRates.model_validate(rates_at(scores, point.threshold)),
+    )
 
 
-def _losses(scores: Scores) -> dict[str, float]:
-    return {"brier": brier(scores.label, scores.exact), "log_loss": log_loss(scores.label, scores.exact)}
-
-
-def _case_rows(scores: Scores, threshold: float) -> list[dict[str, Any]]:
-    """Rows of `per_case`, the losses in double precision."""
-    rows = per_case(scores.label, scores.probability, scores.case, threshold)
-    exact = per_case(scores.label, scores.exact, scores.case, threshold)
-    return [{**row, **{name: more[name] for name in LOSSES}} for row, more in zip(rows, exact, strict=True)]
-
-
-def _case_means(rows: list[dict[str, Any]], draws: int) -> dict[str, dict[str, Any]]:
+def intervals_of(
+    scores: Scores, chosen: float | FloatArray | None, rows: list[CaseMetrics], settings: Bootstrap
+) -> Intervals:
+    """Resample cases for intervals at 0.5, at the chosen threshold (or one for each patch), and of means over cases."""
     columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
-    return {name: asdict(bootstrap_case_mean(values, draws=draws, seed=SEED)) for name, values in columns.items()}
+    means = {name: bootstrap_case_mean(values, **drawn(settings)) for name, values in columns.items()}
+    at_threshold, at_chosen = _interval_pair(scores, chosen, settings)
+    return Intervals(
+        **dict(settings),
+        at_threshold=at_threshold,
+        at_validation_threshold=at_chosen,
+        case_mean=PerMetric[Interval](**means),
+    )
 
 
-def _intervals(
-    scores: Scores, chosen: float | None, draws: int
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]] | None]:
-    """Intervals of all `METRICS` at 0.5 and at the chosen threshold; only the rates are drawn for both."""
-
-    def draw(probability: np.ndarray, threshold: float, metrics: Sequence[str]) -> dict[str, Interval]:
-        return bootstrap(scores.label, probability, scores.case, threshold, draws=draws, seed=SEED, metrics=metrics)
-
-    fixed = draw(scores.probability, 0.5, RANKS + RATES) | draw(scores.exact, 0.5, LOSSES)
-    first = {name: asdict(fixed[name]) for name in METRICS}
-    if chosen is None:
-        return first, None
-    return first, first | {name: asdict(value) for name, value in draw(scores.probability, chosen, RATES).items()}
-
-
-def _judge_points(scores: Scores, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    judged = []
-    for point in points:
-        values = _at(scores, point["threshold"])
-        judged.append(
-            {
-                **{name: point[name] for name in ("name", "fixed", "target", "threshold")},
-                "validation": {name: point[name] for name in ("sensitivity", "specificity")},
-                "test": {name: values[name] for name in ("sensitivity", "specificity", "precision", "npv")},
-            }
-        )
-    return judged
+def differences_of(
+    a: Scores, b: Scores, threshold_a: float, threshold_b: float, settings: Bootstrap
+) -> PerMetric[Difference]:
+    """Metrics of a minus those of b on the same patches, paired by draw of cases."""
+    differences = paired_difference(
+        a.label,
+        a.probability,
+        b.probability,
+        a.case,
+        threshold_a,
+        threshold_b,
+        metrics=RANKS + RATES,
+        **drawn(settings),
+    ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **drawn(settings))
+    return PerMetric[Difference](**differences)
 
 
-def _judge_calibration(scores: Scores, calibration: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "temperature": calibration["temperature"],
-        "bounded": calibration["bounded"],
-        "before": calibration_summary(scores.label, scores.logit),
-        "after": calibration_summary(scores.label, scores.logit, calibration["temperature"]),
-    }
+def drawn(settings: Bootstrap) -> dict[str, float]:
+    """Settings as arguments of the functions in `bootstrap`."""
+    return {name: settings[name] for name in ("draws", "seed", "level")}
 
 
-def _judge_baselines(scores: Scores, baseline: BaselineScores, chosen: float | None, draws: int) -> dict[str, Any]:
-    """Judge each baseline as the model is judged; the difference is the model less the baseline, paired by draw."""
+def _interval_pair(
+    scores: Scores, chosen: float | FloatArray | None, settings: Bootstrap
+) -> tuple[PerMetric[Interval], PerMetric[Interval] | None]:
+    """Intervals at 0.5 and at the chosen threshold; only the rates differ."""
+
+    def resample(probability: np.ndarray, metrics: tuple[str, ...]) -> dict[str, object]:
+        return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **drawn(settings)))
+
+    fixed = resample(scores.probability, RANKS + RATES) | resample(scores.exact, LOSSES)
+    at_chosen = None if chosen is None else PerMetric[Interval](**fixed | resample(scores.called(chosen), RATES))
+    return PerMetric[Interval](**fixed), at_chosen
+
+
+def _test_calibration(scores: Scores, calibration: StoredCalibration) -> CalibrationResult:
+    return CalibrationResult(
+        temperature=calibration.temperature,
+        bounded=calibration.bounded,
+        before=calibration_summary(scores.label, scores.logit),
+        after=calibration_summary(scores.label, scores.logit, calibration.temperature),
+    )
+
+
+def _baselines(scores: Scores, baseline: BaselineScores, chosen: float | None, settings: Bootstrap) -> Baselines:
+    """Evaluate each baseline as the model is evaluated; the difference is the model minus the baseline."""
     odds = np.full(len(scores.label), np.log(baseline.prevalence / (1 - baseline.prevalence)))
     constant, colours = replace(scores, logit=odds), replace(scores, logit=baseline.logit)
-    at_threshold, at_chosen = _intervals(colours, baseline.threshold, draws)
-    return {
-        "prevalence": {**_ranks(constant), **_at(constant, 0.5), **_losses(constant)},
-        "colour_histogram": {
-            **_ranks(colours),
-            **_at(colours, 0.5),
-            **_losses(colours),
-            "at_validation_threshold": None if baseline.threshold is None else _at(colours, baseline.threshold),
-            "intervals": {"at_threshold": at_threshold, "at_validation_threshold": at_chosen},
-            "difference": _differences(scores, colours, chosen, baseline.threshold, draws),
-        },
-    }
-
-
-def _differences(
-    model: Scores, baseline: Scores, chosen: float | None, chosen_of_baseline: float | None, draws: int
-) -> dict[str, dict[str, Any]]:
-    """Paired differences; the rates each at its own threshold of validation where both have one, else at 0.5."""
-    if chosen is None or chosen_of_baseline is None:
-        chosen = chosen_of_baseline = 0.5
-    shared = {"draws": draws, "seed": SEED}
-    differences = paired_difference(
-        model.label,
-        model.probability,
-        baseline.probability,
-        model.case,
-        chosen,
-        chosen_of_baseline,
-        metrics=RANKS + RATES,
-        **shared,
-    ) | paired_difference(model.label, model.exact, baseline.exact, model.case, metrics=LOSSES, **shared)
-    return {name: asdict(differences[name]) for name in METRICS}
+    at_threshold, at_chosen = _interval_pair(colours, baseline.threshold, settings)
+    # Each at its own threshold from validation, or both at 0.5.
+    both = (0.5, 0.5) if chosen is None or baseline.threshold is None else (chosen, baseline.threshold)
+    return Baselines(
+        prevalence=figures(constant),
+        colour_histogram=ColourHistogram(
+            **dict(figures(colours)),
+            at_validation_threshold=None if baseline.threshold is None else rates_at(colours, baseline.threshold),
+            intervals=BaselineIntervals(at_threshold=at_threshold, at_validation_threshold=at_chosen),
+            difference=differences_of(scores, colours, *both, settings),
+        ),
+    )

@@ -6,13 +6,13 @@ histograms and than histograms a channel.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
+from cancernet.evaluation.analysis import BaselineScores
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.thresholds import youden
 
@@ -25,21 +25,6 @@ ITERATIONS = 300
 
 Gather = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """From row numbers (B,) to patches (B, H, W, 3), RGB."""
-
-
-@dataclass(frozen=True)
-class BaselineScores:
-    """What the baselines say of the judged patches.
-
-    Attributes:
-        prevalence: Share of IDC in training, above 0 and below 1: the first baseline's answer for every patch.
-        logit: (N,) float64, log-odds of IDC by the colour histogram.
-        threshold: Youden's, of the colour histogram on validation; None where that part lacks a class.
-    """
-
-    prevalence: float
-    logit: NDArray[np.float64]
-    threshold: float | None
 
 
 def score_baselines(

@@ -5,20 +5,26 @@ one of a sigmoid. Intervals and bins here are over patches, which are not indepe
 these patches, not the next patient.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, log_expit, ndtri
 
-from cancernet.evaluation.metrics import FloatArray, IntArray, brier, checked, checked_labels, log_loss
+from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.metrics import LOSSES, FloatArray, IntArray, checked, checked_labels
+from cancernet.evaluation.values import CalibrationSummary, ReliabilityBin
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 """Range searched for the temperature; networks need 0.5 to 5."""
 
-NORMAL_975 = 1.959963984540054
+NORMAL_975 = float(ndtri(0.975))
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
+
+
+TIGHT = {"xtol": 1e-15, "rtol": 4 * float(np.finfo(np.float64).eps), "maxiter": 1000}
+"""Options of the search for a root: as close as double precision allows."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,12 @@ class Recalibration:
 
 
 def sigmoid(logit: ArrayLike) -> FloatArray:
-    """Probability of a log-odds, exact in both tails and without overflow."""
-    logits = np.asarray(logit, dtype=np.float64)
-    small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    """Probability of a log-odds, in double precision whatever the precision of the logit.
+
+    >>> sigmoid([0, 3]).round(3).tolist()
+    [0.5, 0.953]
+    """
+    return expit(np.asarray(logit, dtype=np.float64))  # type: ignore[no-any-return]
 
 
 def apply_temperature(logit: ArrayLike, temperature: float) -> FloatArray:
@@ -89,8 +97,7 @@ def fit_temperature(
 ) -> Temperature:
     """Find the temperature of least log loss (Guo et al. 2017).
 
-    The loss is convex in 1 / temperature, so its rising derivative is bisected to the last bit. All logits 0 leave
-    nothing to scale: 1.
+    The loss is convex in 1 / temperature: its rising derivative has one root. All logits 0 leave nothing to scale: 1.
 
     Raises:
         ValueError: If only one class is present, a logit is not finite, or ``bounds`` are not 0 < low <= 1 <= high.
@@ -117,14 +124,14 @@ def fit_temperature(
     elif derivative(low) >= 0:
         value, bounded = bounds[1], True
     else:
-        value, bounded = 1 / _root_of_rising(derivative, low, high), False
+        value, bounded = 1 / brentq(derivative, low, high, **TIGHT), False
     return Temperature(float(value), bounded, before, log_loss_of_logit(labels, logits / value))
 
 
 def log_loss_of_logit(label: ArrayLike, logit: ArrayLike) -> float:
     """Mean negative log-likelihood in nats, from logits: nothing is clipped; NaN for empty input."""
     labels, logits = _checked_logits(label, logit)
-    return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)))) if len(labels) else float("nan")
+    return float(-np.mean(log_expit(np.where(labels == 1, logits, -logits)))) if len(labels) else float("nan")
 
 
 def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 10) -> Reliability:
@@ -180,10 +187,9 @@ def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
         return Recalibration(float("nan"), float("nan"), float("nan"))
     fraction = len(positive) / len(labels)
     odds = np.log(fraction / (1 - fraction))
-    # Shifts that put every patch below, or above, the observed fraction: the root lies between them.
-    in_the_large = _root_of_rising(
-        lambda shift: float(np.mean(sigmoid(logits + shift)) - fraction), odds - logits.max(), odds - logits.min()
-    )
+    # Shifts that put every patch below, or above, the observed fraction, and 1 against rounding.
+    low, high = odds - logits.max() - 1, odds - logits.min() + 1
+    in_the_large = brentq(lambda shift: np.mean(sigmoid(logits + shift)) - fraction, low, high, **TIGHT)
     # With one covariate the likelihood has a maximum exactly where the classes overlap (Albert and Anderson 1984).
     if negative.max() <= positive.min() or positive.max() <= negative.min():
         return Recalibration(float("nan"), float("nan"), in_the_large)
@@ -193,26 +199,21 @@ def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
     return Recalibration(slope / scale, intercept - slope * centre / scale, in_the_large)
 
 
-def calibration_summary(label: ArrayLike, logit: ArrayLike, temperature: float = 1.0, bins: int = 10) -> dict[str, Any]:
-    """Everything calibration says about ``logit / temperature``, as plain numbers and lists; NaN where undefined.
-
-    Returns:
-        ``temperature``, ``brier``, ``log_loss``, ``slope``, ``intercept``, ``intercept_in_the_large``,
-        ``expected_calibration_error`` and ``reliability``: a list of bins with ``mean_predicted``, ``observed``,
-        ``count``, ``low``, ``high``.
-    """
+def calibration_summary(
+    label: ArrayLike, logit: ArrayLike, temperature: float = 1.0, bins: int = 10
+) -> CalibrationSummary:
+    """Summarise the calibration of ``logit / temperature``."""
     probability = apply_temperature(logit, temperature)
     fit = recalibrate(label, np.asarray(logit, dtype=np.float64) / temperature)
     table = reliability(label, probability, bins)
-    columns = {name: values.tolist() for name, values in vars(table).items()}
-    return {
-        "temperature": temperature,
-        "brier": brier(label, probability),
-        "log_loss": log_loss(label, probability),
+    rows = zip(*vars(table).values(), strict=True)
+    return CalibrationSummary(
+        temperature=temperature,
+        **estimates(label, probability, metrics=LOSSES),
         **vars(fit),
-        "expected_calibration_error": expected_calibration_error(table),
-        "reliability": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-    }
+        expected_calibration_error=expected_calibration_error(table),
+        reliability=[ReliabilityBin(**dict(zip(vars(table), row, strict=True))) for row in rows],
+    )
 
 
 def _checked_logits(label: ArrayLike, logit: ArrayLike) -> tuple[IntArray, FloatArray]:
@@ -224,56 +225,37 @@ def _checked_logits(label: ArrayLike, logit: ArrayLike) -> tuple[IntArray, Float
     return labels, logits
 
 
-def _root_of_rising(function: Callable[[float], float], low: float, high: float) -> float:
-    """Bisect a non-decreasing function to neighbouring floats; it is <= 0 at ``low`` and >= 0 at ``high``."""
-    while True:
-        middle = low + (high - low) / 2
-        if not low < middle < high:
-            return float(middle)
-        if function(middle) < 0:
-            low = middle
-        else:
-            high = middle
-
-
 def logistic_regression(
     labels: IntArray, design: FloatArray, start: FloatArray, offset: FloatArray | float = 0.0, ridge: float = 0.0
 ) -> FloatArray:
-    """Coefficients of least penalised log loss by Newton's method (iteratively reweighted least squares).
-
-    Steps are halved until the loss no longer rises.
+    """Fit the coefficients of least penalised log loss.
 
     Args:
         labels: (N,) of 0 and 1.
         design: (N, K) of a scale near 1. Without a ridge the classes must overlap in it, so that the minimum is finite.
         start: (K,) where to begin.
         offset: (N,) log-odds that no coefficient weighs.
-        ridge: Weight of half the sum of the squared coefficients, beside the log loss summed over patches in nats.
+        ridge: Weight of half the sum of the squared coefficients, added to the log loss summed over patches in nats.
 
     Returns:
         (K,) coefficients; the log-odds are offset + design @ coefficients.
+
+    >>> logistic_regression(np.array([0, 0, 0, 1]), np.ones((4, 1)), np.zeros(1)).round(3)  # log(1 / 3)
+    array([-1.099])
     """
-    weight = ridge / len(labels)
+    sign = 2 * labels - 1
 
     def loss(coefficients: FloatArray) -> float:
-        logits = offset + design @ coefficients
-        penalty = weight / 2 * float(coefficients @ coefficients)
-        return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)))) + penalty
+        likelihood = np.sum(log_expit(sign * (offset + design @ coefficients)))
+        return float(ridge / 2 * coefficients @ coefficients - likelihood)
 
-    coefficients, current = start, loss(start)
-    for _ in range(100):
+    def gradient(coefficients: FloatArray) -> FloatArray:
+        return design.T @ (sigmoid(offset + design @ coefficients) - labels) + ridge * coefficients
+
+    def curvature(coefficients: FloatArray) -> FloatArray:
         probability = sigmoid(offset + design @ coefficients)
-        gradient = design.T @ (probability - labels) + ridge * coefficients
-        curvature = (design.T * (probability * (1 - probability))) @ design + ridge * np.eye(len(coefficients))
-        # Not solve: far out the curvature underflows to a singular matrix.
-        step = np.linalg.lstsq(curvature, gradient)[0]
-        proposal = loss(coefficients - step)
-        for _ in range(60):
-            if proposal <= current + 1e-13:  # where rounding hides the fall, the full step is still the better one
-                break
-            step = step / 2
-            proposal = loss(coefficients - step)
-        coefficients, current = coefficients - step, proposal
-        if np.max(np.abs(step)) <= 1e-12 * (1 + np.max(np.abs(coefficients))):
-            break
-    return coefficients
+        return (design.T * (probability * (1 - probability))) @ design + ridge * np.eye(len(coefficients))
+
+    near = minimize(loss, start, method="trust-exact", jac=gradient, hess=curvature, options={"gtol": 1e-9}).x
+    # The loss is flat where the search ends: one more step of Newton's method gives the last digits.
+    return near - np.linalg.lstsq(curvature(near), gradient(near))[0]

@@ -17,23 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-METRICS = (
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "brier",
-    "log_loss",
-)
+RANKS = ("auroc", "average_precision")
+RATES = ("balanced_accuracy", "accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc")
+"""Metrics that depend on the threshold."""
+LOSSES = ("brier", "log_loss")
+LOWER_IS_BETTER = LOSSES
+THRESHOLD_FREE = RANKS + LOSSES
+METRICS = RANKS + RATES + LOSSES
 """Metrics with intervals, in the order of the results."""
-SUMMARISED_OVER_CASES = (*METRICS, "prevalence", "mean_probability")
-"""Columns of `per_case` that `case_summary` averages."""
 
 
 class Confusion(NamedTuple):
@@ -43,6 +34,11 @@ class Confusion(NamedTuple):
     fp: int
     fn: int
     tp: int
+
+    @property
+    def matrix(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The counts as ((tn, fp), (fn, tp)), rows true."""
+        return (self.tn, self.fp), (self.fn, self.tp)
 
 
 class ThresholdCounts(NamedTuple):
@@ -170,40 +166,10 @@ def counts_by_threshold(label: ArrayLike, probability: ArrayLike) -> ThresholdCo
     return ThresholdCounts(ranked[last_of_tie], tp, last_of_tie + 1 - tp)
 
 
-def auroc(label: ArrayLike, probability: ArrayLike) -> float:
-    """Area under the ROC curve, P(positive above negative) + P(tie) / 2 (Mann-Whitney), exact; NaN for one class."""
-    _, tp, fp = counts_by_threshold(label, probability)
-    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
-        return float("nan")
-    # Twice the Mann-Whitney statistic is a whole number: no rounding until the one division.
-    doubled = int(np.sum(np.diff(fp, prepend=0) * (tp + np.append(0, tp[:-1]))))
-    return doubled / (2 * int(tp[-1]) * int(fp[-1]))
-
-
-def average_precision(label: ArrayLike, probability: ArrayLike) -> float:
-    """Sum over distinct thresholds of precision times the step in recall, not interpolated; NaN without IDC."""
-    _, tp, fp = counts_by_threshold(label, probability)
-    if not len(tp) or tp[-1] == 0:
-        return float("nan")
-    return float(np.sum(np.diff(tp, prepend=0) * (tp / (tp + fp))) / tp[-1])
-
-
-def brier(label: ArrayLike, probability: ArrayLike) -> float:
-    """Mean squared distance of probability and label, in [0, 1]; NaN for empty input."""
-    labels, probabilities = checked(label, probability)
-    return float(np.mean((probabilities - labels) ** 2)) if len(labels) else float("nan")
-
-
 def log_losses(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Negative log-likelihood of each patch in nats, (N,), at most 36.04: probabilities keep 2.2e-16 from 0 and 1."""
     edge = float(np.finfo(np.float64).eps)
     return -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), edge, 1 - edge))
-
-
-def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats (see `log_losses`); NaN for empty input."""
-    labels, probabilities = checked(label, probability)
-    return float(np.mean(log_losses(labels, probabilities))) if len(labels) else float("nan")
 
 
 def roc_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> RocCurve:
@@ -243,67 +209,3 @@ def _thin(x: FloatArray, y: FloatArray, points: int) -> NDArray[np.intp]:
     # The ends are given by name: the last threshold may lie on a flat stretch that the even spread ends before.
     extremes = [0, len(x) - 1, int(np.argmax(height)), int(np.argmin(height))]
     return np.unique(np.append(extremes, spread[1:-1]))
-
-
-def headline(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> dict[str, float]:
-    """All single figures at a threshold: counts (int), rates, AUROC, average precision, Brier score and log loss."""
-    counts = confusion(label, probability, threshold)
-    return {
-        "patches": sum(counts),
-        "idc": counts.fn + counts.tp,
-        "threshold": threshold,
-        **counts._asdict(),
-        **rates(counts),
-        "auroc": auroc(label, probability),
-        "average_precision": average_precision(label, probability),
-        "brier": brier(label, probability),
-        "log_loss": log_loss(label, probability),
-    }
-
-
-def per_case(label: ArrayLike, probability: ArrayLike, case: ArrayLike, threshold: float = 0.5) -> list[dict[str, Any]]:
-    """One row a case, sorted: ``case``, ``mean_probability`` and the columns of `headline`; None where undefined."""
-    labels, probabilities = checked(label, probability)
-    names, index = case_index(case)
-    if len(index) != len(labels):
-        raise ValueError(f"Expected case of shape {labels.shape} like label, but got {index.shape}.")
-    order = np.argsort(index, kind="stable")
-    ends = np.cumsum(np.bincount(index, minlength=len(names)))
-    rows = []
-    for name, patches in zip(names, np.split(order, ends[:-1]), strict=False):
-        values = headline(labels[patches], probabilities[patches], threshold)
-        values["mean_probability"] = float(np.mean(probabilities[patches]))
-        rows.append({"case": name} | {key: None if np.isnan(value) else value for key, value in values.items()})
-    return rows
-
-
-def case_summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean over cases and spread of each column of `per_case` in `SUMMARISED_OVER_CASES`.
-
-    Each case weighs the same, whatever its patches. Cases where a column is undefined are left out of it; ``cases``
-    counts the rest.
-
-    Returns:
-        By column: ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
-        ``highest``; None where no case (for ``sd``: fewer than two) defines it.
-    """
-    summary: dict[str, dict[str, Any]] = {}
-    for column in SUMMARISED_OVER_CASES:
-        values = np.array([row[column] for row in rows if row[column] is not None], dtype=np.float64)
-        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(values) else [None] * 5
-        summary[column] = {
-            "cases": len(values),
-            "mean": float(np.mean(values)) if len(values) else None,
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            **dict(zip(("lowest", "quartile_1", "median", "quartile_3", "highest"), spread, strict=True)),
-        }
-    return summary
-
-
-def worst_tenth(rows: list[dict[str, Any]], by: str = "balanced_accuracy") -> list[dict[str, Any]]:
-    """The tenth of the cases (rounded up) with the lowest value of a column of `per_case`, worst first.
-
-    Cases where the column is undefined are not ranked.
-    """
-    ranked = sorted((row for row in rows if row[by] is not None), key=lambda row: row[by])
-    return ranked[: -(-len(ranked) // 10)]

@@ -1,195 +1,249 @@
-"""The files that a judged model leaves behind: the only place that writes them."""
+"""Result files as types: `metrics.json`, `predictions.json`, `context.json`, `comparison.json`, a stored calibration.
 
-import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+JSON schemas are generated: `TestMetrics.model_json_schema()`.
+"""
 
-import numpy as np
-import pandas as pd
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from cancernet.evaluation.calibration import apply_temperature, sigmoid
-from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE, draw_confusion_matrix
-from cancernet.files import replacing, write_json
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-HEADLINE = (
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "accuracy",
+from cancernet.evaluation.values import (
+    AtThreshold,
+    Baselines,
+    Bootstrap,
+    CalibrationResult,
+    CaseMetrics,
+    CaseSummary,
+    Count,
+    Difference,
+    Figures,
+    Interval,
+    Intervals,
+    Number,
+    PerMetric,
+    Record,
+    Share,
+    TestedPoint,
+    Threshold,
 )
-"""The figures of the table on the terminal, in its order."""
-THUMBNAIL = 8
-"""Side of a thumbnail in pixels."""
-MISTAKES = 24
-"""Pictures of each kind of mistake."""
-PATCHES_AT_ONCE = 1024
-"""Patches shrunk at a time: 30 MB in single precision."""
+
+T = TypeVar("T")
 
 
-def predictions_table(
-    index: pd.DataFrame, part: np.ndarray, rows: np.ndarray, logit: np.ndarray, temperature: float | None = None
-) -> pd.DataFrame:
-    """Join predictions with what is known of their patches.
+class Provenance(Record):
+    """Data, split and checkpoint behind predictions."""
 
-    Args:
-        index: The store's index table.
-        part: (N,) part names of the whole store.
-        rows: (M,) store rows that were predicted.
-        logit: (M,) float32 logits of IDC.
-        temperature: Of the checkpoint, where it was calibrated.
-
-    Returns:
-        One row a patch: path, case, x, y, split, label, logit, probability (of IDC, in [0, 1]), probability_calibrated
-        (NaN without a temperature).
-    """
-    table = index.iloc[rows][["path", "case", "x", "y"]].reset_index(drop=True)
-    calibrated = np.full(len(rows), np.nan) if temperature is None else apply_temperature(logit, temperature)
-    return table.assign(
-        split=part[rows],
-        label=index["label"].to_numpy()[rows],
-        logit=logit.astype(np.float32),
-        probability=sigmoid(logit).astype(np.float32),
-        probability_calibrated=calibrated.astype(np.float32),
-    )
+    data: str
+    fingerprint: str
+    synthetic: bool = Field(description="Made by a program: says nothing about tissue.")
+    split: str
+    seed: int
+    folds: int | None
+    fold: int | None
+    leaks: bool = Field(description="Split by patch: neighbours of one tumour on both sides.")
+    checkpoint: str
+    version: str
 
 
-def choose_pictures(
-    table: pd.DataFrame, gather: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, threshold: float
-) -> dict[str, np.ndarray]:
-    """Take what the report shows of the images: a thumbnail of each patch, and the most confident mistakes.
+class Origin(Record):
+    """What predictions come from."""
 
-    Args:
-        table: M predictions (see `predictions_table`).
-        gather: Reads patches (B, 50, 50, 3) uint8 by store row.
-        rows: (M,) store rows of the predictions.
-        threshold: What the mistakes are mistakes at.
-
-    Returns:
-        `thumbnail` (M, 8, 8, 3) uint8, in the order of the table; `mistake_row` (K,) int64, rows of the table: at most
-        `MISTAKES` false positives, the highest probability first, then as many false negatives, the lowest first, both
-        of the judged patches only; `mistake_image` (K, 50, 50, 3) uint8.
-    """
-    thumbnails = [
-        shrink(gather(rows[start : start + PATCHES_AT_ONCE])) for start in range(0, len(rows), PATCHES_AT_ONCE)
-    ]
-    probability, label = table["probability"].to_numpy(), table["label"].to_numpy()
-    judged = (table["split"] == "test").to_numpy()
-    false_positives = np.flatnonzero(judged & (label == 0) & (probability >= threshold))
-    false_negatives = np.flatnonzero(judged & (label == 1) & (probability < threshold))
-    # By logit: many a probability is 1 in single precision.
-    logit = table["logit"].to_numpy()
-    first_positives = false_positives[np.argsort(-logit[false_positives], kind="stable")][:MISTAKES]
-    first_negatives = false_negatives[np.argsort(logit[false_negatives], kind="stable")][:MISTAKES]
-    mistakes = np.concatenate([first_positives, first_negatives]).astype(np.int64)
-    return {
-        "thumbnail": np.concatenate(thumbnails),
-        "mistake_row": mistakes,
-        "mistake_image": gather(rows[mistakes]),
-    }
+    data: str
+    fingerprint: str
+    synthetic: bool
+    leaks: bool
+    checkpoint: str
+    threshold: float | None = Field(description="Chosen on validation; null where the checkpoint was not calibrated.")
+    temperature: float | None = Field(description="Fitted on validation; null likewise.")
 
 
-def shrink(images: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
-    """Average square patches (B, S, S, 3) uint8 over equal areas, to (B, side, side, 3) uint8."""
-    size = images.shape[1]
-    # Row i holds how much of each pixel lies in the i-th of `side` equal stretches.
-    edge = np.arange(side + 1) * size / side
-    pixel = np.arange(size)
-    overlap = np.minimum(edge[1:, None], pixel + 1) - np.maximum(edge[:-1, None], pixel)
-    weight = (np.clip(overlap, 0, 1) * side / size).astype(np.float32)
-    wide = np.moveaxis(images, 3, 1).astype(np.float32)
-    return np.rint(np.moveaxis(weight @ wide @ weight.T, 1, 3)).astype(np.uint8)
+class PredictionsOrigin(Origin, Provenance):
+    """`predictions.json`: what predictions that were not evaluated come from."""
 
 
-def write_predictions(folder: Path, table: pd.DataFrame) -> None:
-    """Write `predictions.csv` and `predictions.parquet`; a reader meets the old files or the new ones, never a part."""
-    with replacing(folder / "predictions.csv") as path:
-        table.to_csv(path, index=False, float_format="%.9g")
-    with replacing(folder / "predictions.parquet") as path:
-        table.to_parquet(path, index=False)
+class Analysis(Figures):
+    """What scores and labels of the test part show."""
+
+    prevalence: Share
+    patches: Count
+    cases: Count
+    part: Literal["test"]
+    at_validation_threshold: AtThreshold | None
+    operating_points: list[TestedPoint] | None
+    calibration: CalibrationResult | None
+    intervals: Intervals
+    per_case: list[CaseMetrics] = Field(description="At the validation threshold where there is one, otherwise at 0.5.")
+    case_summary: CaseSummary
+    worst_tenth: list[str] = Field(description="Cases of the lowest balanced accuracy, worst first.")
+    baselines: Baselines | None
 
 
-def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
-    """Write `pictures.npz` (see `choose_pictures`)."""
-    # An open file: given a path, NumPy appends its own ending to the name.
-    with replacing(folder / "pictures.npz") as path, path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **pictures)
+class Evaluation(Analysis, Provenance):
+    """Results on the test part, of one run or of pooled folds."""
+
+    exposure_known: bool = Field(default=True, description="Whether it is known which cases trained the weights.")
+
+    @property
+    def origin(self) -> Origin:
+        """What the predictions come from."""
+        chosen, calibration = self.at_validation_threshold, self.calibration
+        return Origin(
+            **{name: self[name] for name in ("data", "fingerprint", "synthetic", "leaks", "checkpoint")},
+            threshold=None if chosen is None else chosen.threshold,
+            temperature=None if calibration is None else calibration.temperature,
+        )
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write `metrics.json`; what is undefined (not a number) becomes null."""
-    write_json(folder / "metrics.json", metrics)
+class Source(Record):
+    """The archive that the patches come from."""
+
+    kind: Literal["zip", "folder", "csv"]
+    name: str
+    fingerprint: str
+    audit: dict[str, Any]
 
 
-def write_origin(folder: Path, origin: Mapping[str, Any]) -> None:
-    """Write `predictions.json`: what predictions that nobody judged come from (see `reading.Origin`)."""
-    write_json(folder / "predictions.json", origin)
+class PartSummary(Record):
+    """What a part of the split holds."""
+
+    part: Literal["train", "validation", "test", "outside"]
+    patches: Count
+    cases: Count
+    idc: Count
+    prevalence: Share
 
 
-def write_confusion_matrix(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write `confusion_matrix.png`."""
-    title = f"{metrics['patches']:,} {metrics['part']} patches, threshold {metrics['threshold']:g}"
-    figure = draw_confusion_matrix(np.array(metrics["confusion_matrix"]), title, metrics["synthetic"])
-    with replacing(folder / "confusion_matrix.png") as path:
-        figure.savefig(path, format="png")
+class DataFlow(Record):
+    """From the source to the parts."""
+
+    source: Source
+    parts: list[PartSummary]
+    left_out: Count = Field(description="Patches whose very image an earlier part holds.")
+    rejects: dict[str, Count] = Field(description="Number of files by the reason that they were rejected for.")
+    absent: list[str] = Field(description="Cases that the split names and the source lacks.")
 
 
-def print_metrics(metrics: Mapping[str, Any]) -> None:
-    """Print the headline figures and the confusion matrix as tables on standard output."""
-    from rich.console import Console
-    from rich.table import Table
+class LeakProof(Record):
+    """What two of training, validation and test share, counted over all that the model has seen."""
 
-    console = Console()
-    source = f"{metrics['data']} ({SYNTHETIC_NOTE})" if metrics["synthetic"] else metrics["data"]
-    console.print(
-        f"\nThe {metrics['part']} part of {source}, split {metrics['split']}: {metrics['patches']:,} patches of "
-        f"{metrics['cases']} cases, prevalence {metrics['prevalence']:.3f}. The positive class is IDC."
-    )
-    chosen = metrics["at_validation_threshold"]
-    columns = [("at_threshold", metrics)]
-    if chosen is not None:
-        columns.append(("at_validation_threshold", {**metrics, **chosen}))
-    figures = Table()
-    figures.add_column("metric", no_wrap=True)
-    for _, values in columns:
-        figures.add_column(f"at {values['threshold']:.4g}", justify="right")
-        figures.add_column(f"{metrics['intervals']['level']:.0%} interval", justify="right")
-    for name in HEADLINE:
-        row = [name.replace("_", " ")]
-        for column, values in columns:
-            interval = metrics["intervals"][column][name]
-            row += [_say(values[name]), _say_interval(interval)]
-        figures.add_row(*row)
-    console.print(figures, "Intervals: bootstrap over whole cases.", soft_wrap=True)
-    if chosen is not None:
-        console.print(f"The threshold {chosen['threshold']:.4g} was chosen on validation (Youden).")
-    for _, values in columns:
-        console.print(_matrix_table(values))
+    unit: Literal["case", "patch"]
+    cases_in_two_parts: Count
+    patches_in_two_parts: Count
+    images_in_two_parts: Count
+    left_out: Count
 
 
-def _matrix_table(values: Mapping[str, Any]) -> "Table":
-    from rich.table import Table
+class Environment(Record):
+    """When and on what the test ran."""
 
-    table = Table()
-    for name in (f"true \\ predicted at {values['threshold']:.4g}", *CLASS_NAMES):
-        table.add_column(name, justify="right")
-    for name, row in zip(CLASS_NAMES, values["confusion_matrix"], strict=True):
-        table.add_row(name, *(f"{count:,}" for count in row))
-    return table
-
-
-def _say(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
+    time: str = Field(json_schema_extra={"format": "date-time"})
+    seconds: float = Field(ge=0)
+    commit: str | None
+    python: str
+    platform: str
+    processor: str
+    devices: Annotated[list[str], Field(min_length=1)]
+    versions: dict[str, str | None]
 
 
-def _say_interval(interval: Mapping[str, float]) -> str:
-    return "" if math.isnan(interval["low"]) else f"{interval['low']:.3f} to {interval['high']:.3f}"
+class TestMetrics(Evaluation):
+    """`metrics.json`: what `cancernet test` found. The positive class is IDC; null stands for what is undefined."""
+
+    __test__: ClassVar[bool] = False  # not a test case for pytest
+
+    loss: Number = Field(description="Mean loss of the test batches.")
+    network: str = "cancernet"
+    data_flow: DataFlow
+    leak_proof: LeakProof | None = Field(description="null where it is not known what the model has seen.")
+    environment: Environment
+
+
+class StoredPoint(Record):
+    """An operating point as a checkpoint holds it, with the rates on validation."""
+
+    name: str
+    fixed: Literal["sensitivity", "specificity"]
+    target: float
+    threshold: Threshold
+    sensitivity: Share
+    specificity: Share
+
+
+class StoredCalibration(Record):
+    """What was chosen on validation, as a checkpoint holds it; the first version stored no metrics."""
+
+    threshold: Threshold
+    temperature: float = Field(gt=0)
+    bounded: bool
+    operating_points: list[StoredPoint]
+    auroc: Share = None
+    average_precision: Share = None
+    balanced_accuracy: Share = Field(default=None, description="At the threshold.")
+    patches: Count
+    cases: Count
+
+
+class ContextCases(Record):
+    """Cases that the context correction was fitted on, or scored on."""
+
+    cases: list[str]
+    parts: list[str]
+    patches: Count
+    idc: Count
+    with_neighbours: Count
+
+
+class RingCoefficients(Record):
+    """Weights of one ring of neighbours (see `context.correction`)."""
+
+    u: float
+    w: float
+
+
+class PerContextMetric(Record, Generic[T]):
+    """One entry for each metric that the context stage reports."""
+
+    auroc: T
+    average_precision: T
+    balanced_accuracy: T
+    f1: T
+
+
+class ContextResult(Record):
+    """`context.json`: what neighbours change on cases that the correction was not fitted on."""
+
+    version: str
+    origin: Origin
+    neighbourhood: Literal[3, 5]
+    ridge: float
+    coefficients: list[RingCoefficients]
+    fitted: ContextCases
+    scored: ContextCases
+    threshold: Threshold
+    intervals: Bootstrap
+    patch_wise: PerContextMetric[Interval]
+    context: PerContextMetric[Interval]
+    difference: PerContextMetric[Difference] = Field(description="Context (a) less patch-wise (b).")
+    words: list[str]
+
+
+class ComparedRun(Provenance):
+    """One run of a comparison; the first has no differences."""
+
+    name: str
+    folder: str
+    threshold: Threshold | None = Field(description="Chosen on validation.")
+    at_threshold: PerMetric[Interval]
+    at_validation_threshold: PerMetric[Interval] | None
+    difference_at_threshold: PerMetric[Difference] | None = None
+    difference_at_validation_threshold: PerMetric[Difference] | None = None
+
+
+class Comparison(Bootstrap):
+    """`comparison.json`: runs on the same test patches, each with its difference from the first (this run is a)."""
+
+    patches: Count
+    cases: Count
+    prevalence: Share
+    warnings: list[str]
+    runs: list[ComparedRun]

@@ -1,64 +1,36 @@
-"""What a test left in a run folder, read and checked: pages are built from this alone."""
+"""Read and write a run folder: what `fit`, `test`, `predict` and `context` leave there, checked when it is read."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cancernet.errors import InputError
+from cancernet.evaluation.calibration import apply_temperature, sigmoid
+from cancernet.evaluation.figures import draw_confusion_matrix
 from cancernet.evaluation.metrics import confusion
+from cancernet.evaluation.pictures import Pictures
+from cancernet.evaluation.records import first_line, read_record, write_record
+from cancernet.evaluation.results import ContextResult, Origin, PredictionsOrigin, TestMetrics
+from cancernet.files import replacing, write_text
+
+CONFIGURATION = "config.yaml"
+SPLIT = "split.csv"
+LEFT_OUT = "left_out.csv"
+METRICS = "metrics.json"
+ORIGIN = "predictions.json"
+PREDICTIONS = ("predictions.parquet", "predictions.csv")
+PICTURES = "pictures.npz"
+CONFUSION_MATRIX = "confusion_matrix.png"
+REPORT = "report.html"
+MODEL_CARD = "model_card.md"
 
 AGAIN = "run `cancernet test` (or `predict`) again"
-NEEDED = (
-    *("auroc", "average_precision", "confusion_matrix", "threshold", "prevalence", "patches", "cases", "part"),
-    *("brier", "log_loss", "at_validation_threshold", "operating_points", "calibration", "intervals", "per_case"),
-    *("case_summary", "worst_tenth", "baselines", "data", "fingerprint", "synthetic", "split", "seed", "folds"),
-    *("fold", "version", "checkpoint", "leaks", "data_flow", "leak_proof", "environment"),
-)
-"""Entries of `metrics.json` that pages are built from."""
-COLUMNS = ("path", "case", "x", "y", "split", "label", "logit", "probability")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Thumbnails of all predictions and the patches of the most confident mistakes.
-
-    Attributes:
-        thumbnail: (M, T, T, 3) uint8, RGB, one a row of the predictions.
-        mistake_row: (K,) int64, rows of the predictions.
-        mistake_image: (K, H, W, 3) uint8, RGB.
-    """
-
-    thumbnail: np.ndarray
-    mistake_row: np.ndarray
-    mistake_image: np.ndarray
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What predictions come from.
-
-    Attributes:
-        data: Name of the data.
-        fingerprint: Of its source.
-        synthetic: Whether a program drew it.
-        leaks: Whether single patches were split, so that every case trains.
-        checkpoint: Name of the file.
-        threshold: The one that validation chose; None where the checkpoint was not calibrated.
-        temperature: Likewise.
-    """
-
-    data: str
-    fingerprint: str
-    synthetic: bool
-    leaks: bool
-    checkpoint: str
-    threshold: float | None
-    temperature: float | None
+CONTEXT_AGAIN = "run `cancernet context` again, or remove it"
+COLUMNS = ("path", "case", "x", "y", "part", "label", "logit", "probability")
+NUMBERS = ("x", "y", "label", "logit", "probability")
 
 
 @dataclass(frozen=True)
@@ -66,29 +38,89 @@ class Run:
     """A run folder after `test`.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its path.
         metrics: `metrics.json`.
         predictions: One row a patch, numbered from 0; `case` and `path` are strings.
-        pictures: What the store's images looked like; None where the folder holds none.
+        pictures: Of the same patches; None where the folder holds none.
         configuration: `config.yaml` as text; None where the folder holds none.
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: TestMetrics
     predictions: pd.DataFrame
     pictures: Pictures | None
     configuration: str | None
 
     @property
-    def judged(self) -> pd.DataFrame:
-        """The rows that count: those of the test part."""
-        return self.predictions[self.predictions["split"] == "test"]
+    def tested(self) -> pd.DataFrame:
+        """Predictions of the test part."""
+        return self.predictions[self.predictions["part"] == "test"]
 
     @property
     def name(self) -> str:
-        """What tells this run from others on a page: the last two folders of its path."""
+        """Name on a page: the last two folders of the path."""
         parts = self.folder.resolve().parts
         return "/".join(parts[-2:]) if len(parts) > 2 else self.folder.name
+
+
+def predictions_table(
+    index: pd.DataFrame, part: np.ndarray, rows: np.ndarray, logit: np.ndarray, temperature: float | None = None
+) -> pd.DataFrame:
+    """Join predictions with what is known of their patches.
+
+    Args:
+        index: The store's index table.
+        part: (N,) part names of the whole store.
+        rows: (M,) store rows that were predicted.
+        logit: (M,) float32 logits of IDC.
+        temperature: Of the checkpoint, where it was calibrated.
+
+    Returns:
+        One row a patch: path, case, x, y, part, label, logit, probability (of IDC, in [0, 1]), probability_calibrated
+        (NaN without a temperature).
+    """
+    table = index.iloc[rows][["path", "case", "x", "y"]].reset_index(drop=True)
+    calibrated = np.full(len(rows), np.nan) if temperature is None else apply_temperature(logit, temperature)
+    return table.assign(
+        part=part[rows],
+        label=index["label"].to_numpy()[rows],
+        logit=logit.astype(np.float32),
+        probability=sigmoid(logit).astype(np.float32),
+        probability_calibrated=calibrated.astype(np.float32),
+    )
+
+
+def write_tested(folder: Path, metrics: TestMetrics, table: pd.DataFrame, pictures: Pictures) -> None:
+    """Write the results of a test: predictions (see `predictions_table`), pictures, metrics and confusion matrix."""
+    _write_predictions(folder, table)
+    # An open file: given a path, NumPy appends its own ending to the name.
+    with replacing(folder / PICTURES) as path, path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **vars(pictures))
+    write_record(folder / METRICS, metrics)
+    title = f"{metrics.patches:,} {metrics.part} patches, threshold {metrics.threshold:g}"
+    figure = draw_confusion_matrix(np.array(metrics.confusion_matrix), title, metrics.synthetic)
+    with replacing(folder / CONFUSION_MATRIX) as path:
+        figure.savefig(path, format="png")
+
+
+def write_predicted(folder: Path, origin: PredictionsOrigin, table: pd.DataFrame) -> None:
+    """Write predictions that are not evaluated, and what they come from."""
+    _write_predictions(folder, table)
+    write_record(folder / ORIGIN, origin)
+
+
+def _write_predictions(folder: Path, table: pd.DataFrame) -> None:
+    parquet, csv = PREDICTIONS
+    with replacing(folder / csv) as path:
+        table.to_csv(path, index=False, float_format="%.9g")
+    with replacing(folder / parquet) as path:
+        table.to_parquet(path, index=False)
+
+
+def write_context(folder: Path, stem: str, result: ContextResult, table: pd.DataFrame) -> tuple[Path, Path]:
+    """Write `STEM.csv` and `STEM.json` of the context stage; return both paths."""
+    text = table.to_csv(index=False, float_format="%.9g")
+    return write_text(folder / f"{stem}.csv", text), write_record(folder / f"{stem}.json", result)
 
 
 def read_run(folder: str | Path) -> Run:
@@ -102,69 +134,67 @@ def read_run(folder: str | Path) -> Run:
         raise InputError(f"{folder}: no such folder; give a run folder that `cancernet test` wrote into")
     metrics = read_metrics(folder)
     predictions = read_predictions(folder)
-    run = Run(folder, metrics, predictions, _read_pictures(folder, len(predictions)), _read_configuration(folder))
+    configuration = _nearest(folder, CONFIGURATION)
+    text = None if configuration is None else configuration.read_text(encoding="utf-8", errors="replace")
+    run = Run(folder, metrics, predictions, _read_pictures(folder, len(predictions)), text)
     _check_belonging(run)
     return run
 
 
-def read_metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> TestMetrics:
     """Read `metrics.json` of a run folder.
 
     Raises:
         InputError: It is missing, broken or of another version.
     """
-    path = folder / "metrics.json"
+    path = folder / METRICS
     if not path.is_file():
-        raise InputError(f"{folder}: no metrics.json there; give a run folder that `cancernet test` wrote")
-    return read_object(path, NEEDED, AGAIN)
-
-
-def read_object(path: Path, needed: Sequence[str], again: str) -> dict[str, Any]:
-    """Read a JSON file that one of our commands wrote.
-
-    Args:
-        path: The file.
-        needed: Entries that it must have.
-        again: How to get a whole one, for the message.
-
-    Raises:
-        InputError: It is broken or of another version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds a {type(content).__name__} where an object belongs; {again}")
-    missing = [name for name in needed if name not in content]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing[:4])}, so another version wrote it; {again}")
-    return dict(content)
-
-
-def origin_of(metrics: Mapping[str, Any]) -> Origin:
-    """Return what `metrics.json` says of the predictions beside it."""
-    chosen, calibration = metrics["at_validation_threshold"], metrics["calibration"]
-    return Origin(
-        **{name: metrics[name] for name in ("data", "fingerprint", "synthetic", "leaks", "checkpoint")},
-        threshold=None if chosen is None else chosen["threshold"],
-        temperature=None if calibration is None else calibration["temperature"],
-    )
+        raise InputError(f"{folder}: no {METRICS} there; give a run folder that `cancernet test` wrote")
+    return read_record(TestMetrics, path, AGAIN)
 
 
 def read_origin(folder: Path) -> Origin:
     """Read what the predictions of a folder come from, whether `test` or `predict` wrote them.
 
     Raises:
-        InputError: Neither left word of it, or that is broken.
+        InputError: Neither of their files is there, or it is broken.
     """
-    path, names = folder / "predictions.json", [field.name for field in fields(Origin)]
-    if path.is_file():
-        content = read_object(path, names, AGAIN)
-        return Origin(**{name: content[name] for name in names})
-    if not (folder / "metrics.json").is_file():
-        raise InputError(f"{folder}: neither metrics.json nor predictions.json there; {AGAIN}")
-    return origin_of(read_metrics(folder))
+    if (folder / ORIGIN).is_file():
+        return read_record(Origin, folder / ORIGIN, AGAIN)
+    if not (folder / METRICS).is_file():
+        raise InputError(f"{folder}: neither {METRICS} nor {ORIGIN} there; {AGAIN}")
+    return read_metrics(folder).origin
+
+
+def read_contexts(folder: Path) -> Iterator[tuple[Path, ContextResult]]:
+    """Read each result of the context stage in a run folder, or in a `predict-...` folder there, by path.
+
+    Raises:
+        InputError: One is broken.
+    """
+    for path in sorted([*folder.glob("context*.json"), *folder.glob("predict-*/context*.json")]):
+        yield path, read_record(ContextResult, path, CONTEXT_AGAIN)
+
+
+def read_context_table(path: Path) -> pd.DataFrame:
+    """Read the patches of a context result: the CSV file next to its JSON file.
+
+    Raises:
+        InputError: It is missing or broken.
+    """
+    path = path.with_suffix(".csv")
+    columns = ["case", "x", "y", "label", "probability", "context_probability", "neighbours"]
+    try:
+        table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)[columns]
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in columns[1:]})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {CONTEXT_AGAIN}") from error
+
+
+def read_split(folder: Path) -> pd.DataFrame | None:
+    """Read `split.csv` of the run that a folder belongs to, all columns as text; None where there is none."""
+    path = _nearest(folder, SPLIT)
+    return None if path is None else pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
@@ -173,49 +203,46 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: They are missing or broken.
     """
-    parquet, csv = folder / "predictions.parquet", folder / "predictions.csv"
+    parquet, csv = (folder / name for name in PREDICTIONS)
     try:
         if parquet.is_file():
             table = pd.read_parquet(parquet)
         elif csv.is_file():
             # Names that look like numbers, or like "NA", stay the names they are.
-            table = pd.read_csv(csv, dtype={"path": str, "case": str, "split": str}, keep_default_na=False)
+            table = pd.read_csv(csv, dtype={"path": str, "case": str}, keep_default_na=False)
         else:
-            raise InputError(f"{folder}: neither predictions.parquet nor predictions.csv there; {AGAIN}")
+            raise InputError(f"{folder}: neither {' nor '.join(PREDICTIONS)} there; {AGAIN}")
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: predictions cannot be read ({_first_line(error)}); {AGAIN}") from error
+        raise InputError(f"{folder}: predictions cannot be read ({first_line(error)}); {AGAIN}") from error
+    if "part" not in table:  # version 0.1 called it split
+        table = table.rename(columns={"split": "part"})
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(f"{folder}: predictions lack the column {', '.join(missing)}; {AGAIN}")
     try:
-        numbers = {name: pd.to_numeric(table[name]) for name in ("x", "y", "label", "logit", "probability")}
+        numbers = {name: pd.to_numeric(table[name]) for name in NUMBERS}
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder}: predictions hold what is no number ({_first_line(error)}); {AGAIN}") from error
+        raise InputError(f"{folder}: predictions hold what is no number ({first_line(error)}); {AGAIN}") from error
     table = table.assign(path=table["path"].astype(str), case=table["case"].astype(str), **numbers)
-    _check_values(folder, table)
-    # Written as nine digits, a single-precision number comes back exactly; compared, it must be one again.
-    return table.assign(
-        probability=table["probability"].astype(np.float32), logit=table["logit"].astype(np.float32)
-    ).reset_index(drop=True)
-
-
-def _check_values(folder: Path, table: pd.DataFrame) -> None:
     probability = table["probability"].to_numpy(dtype=np.float64)
     if not ((probability >= 0) & (probability <= 1)).all() or not np.isfinite(table["logit"]).all():
         raise InputError(f"{folder}: predictions hold a probability outside [0, 1] or an infinite logit; {AGAIN}")
     if not table["label"].isin((0, 1)).all():
         raise InputError(f"{folder}: predictions hold a label that is neither 0 nor 1; {AGAIN}")
+    # Written as nine digits, a single-precision number comes back exactly; compared, it must be one again.
+    single = {name: table[name].astype(np.float32) for name in ("logit", "probability")}
+    return table.assign(**single).reset_index(drop=True)
 
 
 def _read_pictures(folder: Path, rows: int) -> Pictures | None:
-    path = folder / "pictures.npz"
+    path = folder / PICTURES
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
             pictures = Pictures(*(arrays[name] for name in ("thumbnail", "mistake_row", "mistake_image")))
-    except Exception as error:  # a broken archive raises whatever zip, zlib and NumPy think of
-        raise InputError(f"{path}: cannot be read ({_first_line(error)}); {AGAIN}") from error
+    except Exception as error:  # a broken archive raises errors of zip, zlib and NumPy
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); {AGAIN}") from error
     fitting = (
         pictures.thumbnail.ndim == 4
         and pictures.mistake_image.ndim == 4
@@ -224,35 +251,27 @@ def _read_pictures(folder: Path, rows: int) -> Pictures | None:
         and all(0 <= row < rows for row in pictures.mistake_row)
     )
     if not fitting:
-        raise InputError(f"{path}: does not belong to the predictions beside it; {AGAIN}")
+        raise InputError(f"{path}: does not belong to the predictions next to it; {AGAIN}")
     return pictures
 
 
-def _read_configuration(folder: Path) -> str | None:
-    """Return the run's `config.yaml`: results on other data lie in a folder below the one that holds it."""
-    for place in (folder, folder.resolve().parent):
-        path = place / "config.yaml"
-        if path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace")
-    return None
+def _nearest(folder: Path, name: str) -> Path | None:
+    """Return a file of the run: results on other data lie in a folder below the one that holds it."""
+    places = (folder / name, folder.resolve().parent / name)
+    return next((path for path in places if path.is_file()), None)
 
 
 def _check_belonging(run: Run) -> None:
-    """Refuse a metrics.json that does not describe the predictions beside it: a page of two runs would mislead."""
-    if run.judged.empty:
+    """Refuse a metrics.json that does not describe the predictions next to it: a page of two runs would mislead."""
+    if run.tested.empty:
         raise InputError(f"{run.folder}: predictions hold no patch of the test part; {AGAIN}")
-    counts = confusion(run.judged["label"], run.judged["probability"], 0.5)
-    if [[counts.tn, counts.fp], [counts.fn, counts.tp]] != run.metrics["confusion_matrix"]:
+    matrix = confusion(run.tested["label"], run.tested["probability"], 0.5).matrix
+    if matrix != run.metrics.confusion_matrix:
         raise InputError(
-            f"{run.folder}: metrics.json says {run.metrics['confusion_matrix']} at 0.5 and the predictions say "
-            f"{[[counts.tn, counts.fp], [counts.fn, counts.tp]]}; {AGAIN}"
+            f"{run.folder}: {METRICS} says {run.metrics.confusion_matrix} at 0.5 and the predictions say {matrix}; "
+            f"{AGAIN}"
         )
-    cases = {str(row["case"]) for row in run.metrics["per_case"]}
-    if cases != set(run.judged["case"]):
-        odd = sorted(cases ^ set(run.judged["case"]))
-        raise InputError(f"{run.folder}: metrics.json and the predictions do not share the case {odd[0]}; {AGAIN}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    cases = {row.case for row in run.metrics.per_case}
+    if cases != set(run.tested["case"]):
+        odd = sorted(cases ^ set(run.tested["case"]))
+        raise InputError(f"{run.folder}: {METRICS} and the predictions do not share the case {odd[0]}; {AGAIN}")

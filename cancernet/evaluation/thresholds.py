@@ -52,16 +52,6 @@ def youden(label: ArrayLike, probability: ArrayLike) -> float:
     return float(threshold[_last_maximum(tp * fp[-1] - fp * tp[-1])])
 
 
-def f1_optimal(label: ArrayLike, probability: ArrayLike) -> float:
-    """Threshold with the greatest F1 of IDC; ties go to the lower threshold.
-
-    Raises:
-        ValueError: If only one class is present.
-    """
-    threshold, tp, fp = _both_classes(label, probability)
-    return float(threshold[_last_maximum(2 * tp / (tp + fp + tp[-1]))])
-
-
 def at_sensitivity(label: ArrayLike, probability: ArrayLike, target: float) -> float:
     """Highest threshold whose sensitivity still reaches ``target``: the best specificity there is at that sensitivity.
 

@@ -116,13 +116,13 @@ def calibrate_checkpoint(
         found = fit_calibration(Scores(index["label"].to_numpy(), logit, index["case"].to_numpy(dtype=object)))
     except ValueError as error:
         raise InputError(f"{path}: cannot be calibrated on its validation part: {error}") from error
-    content["cancernet"]["calibration"] = {**found, "data": data.description}
+    content["cancernet"]["calibration"] = {**found.model_dump(), "data": data.description}
     content["IDCDataModule"]["exposure"] = _expose(content, data).state()
     replace_checkpoint(path, content)
-    threshold, temperature = f"{found['threshold']:.4f} (Youden)", f"{found['temperature']:.4f}"
-    if found["bounded"]:
+    threshold, temperature = f"{found.threshold:.4f} (Youden)", f"{found.temperature:.4f}"
+    if found.bounded:
         temperature += " (the end of the range searched)"
-    source = f"{found['patches']:,} validation patches of {found['cases']} case{'s' * (found['cases'] != 1)}"
+    source = f"{found.patches:,} validation patches of {found.cases} case{'s' * (found.cases != 1)}"
     return f"{Path(path).name}: threshold {threshold}, temperature {temperature}, from {source}"
 
 

@@ -16,19 +16,13 @@ from torchvision.utils import make_grid
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.evaluation.calibration import reliability
 from cancernet.evaluation.figures import draw_confusion_matrix, draw_precision_recall, draw_reliability, draw_roc
+from cancernet.evaluation.pictures import choose_pictures
 from cancernet.evaluation.report import write_report
-from cancernet.evaluation.results import (
-    choose_pictures,
-    predictions_table,
-    print_metrics,
-    write_confusion_matrix,
-    write_metrics,
-    write_origin,
-    write_pictures,
-    write_predictions,
-)
+from cancernet.evaluation.results import PredictionsOrigin, TestMetrics
+from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_tested
+from cancernet.evaluation.terminal import print_metrics
 from cancernet.training.checkpoints import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
-from cancernet.training.test_metrics import collect_metrics, describe_origin
+from cancernet.training.test_metrics import collect_metrics, describe_provenance
 
 FIGURE_SHARE = 0.02
 """Share of the run's time that figures may take."""
@@ -159,7 +153,7 @@ class ResultFiles(Callback):
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
         self.folder = run_folder(checkpoint)
-        self.metrics: dict[str, Any] | None = None
+        self.metrics: TestMetrics | None = None
         self._started = time.monotonic()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -178,10 +172,8 @@ class ResultFiles(Callback):
         self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)  # type: ignore[arg-type]
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
         # Nothing is written before all is computed: what cannot be judged leaves the files of the last test in place.
-        write_predictions(self.folder, table)
-        write_pictures(self.folder, choose_pictures(table, data.store.gather, rows, threshold))
-        write_metrics(self.folder, self.metrics)
-        write_confusion_matrix(self.folder, self.metrics)
+        pictures = choose_pictures(table, data.store.gather, rows, threshold)
+        write_tested(self.folder, self.metrics, table, pictures)
         write_report(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -191,9 +183,9 @@ class ResultFiles(Callback):
         content = read_checkpoint(self.checkpoint)
         calibration = recorded_calibration(content) or {}
         table = self._tabulate(_data(trainer), pl_module, content, "predict")
-        write_predictions(self.folder, table)
         chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
-        write_origin(self.folder, describe_origin(_data(trainer), Path(self.checkpoint).name) | chosen)
+        provenance = describe_provenance(_data(trainer), Path(self.checkpoint).name)
+        write_predicted(self.folder, PredictionsOrigin(**dict(provenance), **chosen), table)
 
     def print(self) -> None:
         """Print the metrics of a test."""

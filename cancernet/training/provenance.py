@@ -1,4 +1,4 @@
-"""Where results come from: the data's way into the parts, the proof that nothing leaked, machine and versions."""
+"""Where results come from: source and parts of the data, the proof that nothing leaked, machine and versions."""
 
 import os
 import platform
@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from lightning.pytorch import Trainer
 import cancernet
 from cancernet.data.assignment import OUTSIDE, PARTS
 from cancernet.data.datamodule import IDCDataModule
+from cancernet.evaluation.results import DataFlow, Environment, LeakProof, PartSummary, Source
 
 PACKAGES = (
     "torch",
@@ -31,61 +31,55 @@ PACKAGES = (
 """Packages whose version can change a figure."""
 
 
-def describe_data_flow(data: IDCDataModule) -> dict[str, Any]:
-    """Say what came in, what was left out and what each part holds.
-
-    Returns:
-        `source` (`kind`, `name`, `fingerprint`, `audit`), `parts` (list of `part`, `patches`, `cases`, `idc`,
-        `prevalence`), `left_out`, `rejects` (number by reason), `absent`.
-    """
+def describe_data_flow(data: IDCDataModule) -> DataFlow:
+    """Describe the source, what was left out and what each part holds."""
     manifest, index = data.store.manifest, data.store.index
     parts = []
     for part in (*PARTS, OUTSIDE):
         members = index.iloc[data.split.rows(part)]
         idc = int(members["label"].sum())
-        prevalence = idc / len(members) if len(members) else None
         parts.append(
-            {
-                "part": part,
-                "patches": len(members),
-                "cases": int(members["case"].nunique()),
-                "idc": idc,
-                "prevalence": prevalence,
-            }
+            PartSummary(
+                part=part,
+                patches=len(members),
+                cases=int(members["case"].nunique()),
+                idc=idc,
+                prevalence=idc / len(members) if len(members) else None,
+            )
         )
     audit = dict(manifest["audit"])
     rejects = audit.pop("rejects", {})
-    return {
-        "source": {**manifest["source"], "audit": audit},
-        "parts": parts,
-        "left_out": len(data.split.left_out),
-        "rejects": rejects,
-        "absent": list(data.split.absent),
-    }
+    return DataFlow(
+        source=Source(**manifest["source"], audit=audit),
+        parts=parts,
+        left_out=len(data.split.left_out),
+        rejects=rejects,
+        absent=list(data.split.absent),
+    )
 
 
-def prove_disjoint(data: IDCDataModule, judged: np.ndarray) -> dict[str, Any] | None:
-    """Count what stands in two of training, validation and the judged patches, as the model has seen the first two.
+def prove_disjoint(data: IDCDataModule, tested: np.ndarray) -> LeakProof | None:
+    """Count what two of training, validation and the tested patches share, the first two as the model has seen them.
 
-    There is no proof, None, for a model of which nobody knows what it has seen.
+    There is no proof, None, for a model whose training record is unknown.
 
     Args:
-        data: Set up, with the checkpoint's exposure loaded.
-        judged: (M,) store rows.
+        data: Set up, with the checkpoint's training record loaded.
+        tested: (M,) store rows.
     """
     seen = data.exposure if data.earlier is None else data.earlier
     if not seen.known:
         return None
-    overlap = seen.overlap(data.store.index, judged)
-    return {
-        "unit": seen.unit,
+    overlap = seen.overlap(data.store.index, tested)
+    return LeakProof(
+        unit=seen.unit,
         **{f"{name}_in_two_parts": count for name, count in overlap.items()},
-        "left_out": len(data.split.left_out),
-    }
+        left_out=len(data.split.left_out),
+    )
 
 
-def describe_environment(trainer: Trainer, started: float) -> dict[str, Any]:
-    """Say when, how long and on what the results came about.
+def describe_environment(trainer: Trainer, started: float) -> Environment:
+    """Describe when, how long and on what a test ran.
 
     Args:
         trainer: Knows the devices.
@@ -93,16 +87,16 @@ def describe_environment(trainer: Trainer, started: float) -> dict[str, Any]:
     """
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - started, 3),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "devices": [name] * trainer.world_size,
-        "versions": {"cancernet": cancernet.__version__, **{package: _version(package) for package in PACKAGES}},
-    }
+    return Environment(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 3),
+        commit=_commit(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=f"{_processor()}, {os.cpu_count()} cores",
+        devices=[name] * trainer.world_size,
+        versions={"cancernet": cancernet.__version__, **{package: _version(package) for package in PACKAGES}},
+    )
 
 
 def _commit() -> str | None:

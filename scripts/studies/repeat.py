@@ -15,7 +15,7 @@ import yaml
 from cancernet.cli import main
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import paired_mean_difference
-from cancernet.evaluation.report.comparison import align
+from cancernet.evaluation.comparison import align
 from cancernet.evaluation.run_folder import Run, read_run
 from cancernet.files import write_json
 from cancernet.training.checkpoints import read_checkpoint, recorded_calibration

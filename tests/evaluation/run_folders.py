@@ -1,4 +1,4 @@
-"""Draw run folders as a test of a model leaves them, with blobs of IDC on a grid and scores with noise."""
+"""Write synthetic run folders as `test` and `predict` leave them: blobs of IDC on a grid, scores with noise."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cancernet.evaluation.analysis import RATES, Scores, analyse, fit_calibration
+from cancernet.evaluation.analysis import Scores, analyse, fit_calibration
 from cancernet.evaluation.baselines import BaselineScores
-from cancernet.evaluation.calibration import sigmoid
-from cancernet.evaluation.metrics import auroc, average_precision, confusion, rates
-from cancernet.evaluation.results import write_metrics, write_origin, write_predictions
+from cancernet.evaluation.calibration import apply_temperature, sigmoid
+from cancernet.evaluation.pictures import MISTAKES, Pictures
+from cancernet.evaluation.results import PredictionsOrigin, TestMetrics
+from cancernet.evaluation.run_folder import write_predicted, write_tested
 
-MISTAKES = 24
+PROVENANCE: dict[str, Any] = {
+    "data": "drawn",
+    "fingerprint": "f" * 128,
+    "synthetic": False,
+    "split": "official",
+    "seed": 0,
+    "folds": None,
+    "fold": None,
+    "checkpoint": "best.ckpt",
+    "version": "0.1.0",
+    "leaks": False,
+}
 
 
-def draw_cases(names: Sequence[str], side: int, split: str, random: np.random.Generator) -> pd.DataFrame:
+def draw_cases(names: Sequence[str], side: int, part: str, random: np.random.Generator) -> pd.DataFrame:
     """Patches of cases on a grid of `side` x `side` cells whose corners hold no tissue, with logits."""
     tables = []
     for number, name in enumerate(names):
@@ -34,11 +46,10 @@ def draw_cases(names: Sequence[str], side: int, split: str, random: np.random.Ge
         if number == 2:
             x = y = np.full(len(label), -1)  # a case whose files do not say where they stood
         path = [f"{name}/{of}/{name}_{at}_class{of}.png" for at, of in enumerate(label)]
-        tables.append(pd.DataFrame({"path": path, "case": name, "x": x, "y": y, "split": split, "label": label}))
+        tables.append(pd.DataFrame({"path": path, "case": name, "x": x, "y": y, "part": part, "label": label}))
         tables[-1]["logit"] = logit.astype(np.float32)
     table = pd.concat(tables, ignore_index=True)
-    probability = 1 / (1 + np.exp(-table["logit"].to_numpy().astype(np.float64)))
-    return table.assign(probability=probability.astype(np.float32))
+    return table.assign(probability=sigmoid(table["logit"]).astype(np.float32))
 
 
 def draw_thumbnails(table: pd.DataFrame, size: int, random: np.random.Generator) -> np.ndarray:
@@ -79,32 +90,28 @@ def draw_run(
     folder.mkdir(parents=True, exist_ok=True)
     names = [str(8000 + number) for number in range(cases)] if names is None else names
     outsiders = [f"{9900 + number}" for number in range(outside)]
-    judged = draw_cases(names, side, "test", random)
+    tested = draw_cases(names, side, "test", random)
     validation = draw_cases(["v1", "v2", "v3", "v4"], side, "validation", random)
-    parts = [judged, *([draw_cases(outsiders, side, "outside", random)] if outside else [])]
+    parts = [tested, *([draw_cases(outsiders, side, "outside", random)] if outside else [])]
     table = pd.concat(parts, ignore_index=True)
-    pictures = draw_thumbnails(table, 8, random)
+    thumbnail = draw_thumbnails(table, 8, random)
     if noise:
         logit = table["logit"] + np.random.default_rng(seed + 1).normal(0, noise, len(table))
         table["logit"] = logit.astype(np.float32)
-        table["probability"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
-    judged = table[table["split"] == "test"]
-    scores, chosen = (
-        Scores(t["label"].to_numpy(), t["logit"].to_numpy(), t["case"].to_numpy()) for t in (judged, validation)
-    )
-    calibration = fit_calibration(chosen) if calibrated else None
-    colours = random.normal(0, 2, len(judged)) + judged["label"].to_numpy()
+        table["probability"] = sigmoid(table["logit"]).astype(np.float32)
+    tested = table[table["part"] == "test"]
+    calibration = fit_calibration(Scores.of(validation)) if calibrated else None
+    colours = random.normal(0, 2, len(tested)) + tested["label"].to_numpy()
     baseline = BaselineScores(0.27, colours, 0.55 if calibrated else None)
-    temperature = calibration["temperature"] if calibration else None
-    table["probability_calibrated"] = (
-        (1 / (1 + np.exp(-table["logit"].astype(np.float64) / temperature))).astype(np.float32)
-        if temperature
-        else np.full(len(table), np.nan, np.float32)
+    scaled = (
+        np.full(len(table), np.nan)
+        if calibration is None
+        else apply_temperature(table["logit"], calibration.temperature)
     )
-    metrics = _metrics(scores) | analyse(scores, calibration, baseline, draws) | _circumstances(table, validation)
-    write_predictions(folder, table)
-    write_metrics(folder, metrics | overrides)
-    _write_pictures(folder, table, pictures, random)
+    table["probability_calibrated"] = scaled.astype(np.float32)
+    entries = _circumstances(table, validation) | overrides
+    metrics = TestMetrics(**dict(analyse(Scores.of(tested), calibration, baseline, draws)) | entries)
+    write_tested(folder, metrics, table, draw_pictures(table, thumbnail, random))
     (folder / "config.yaml").write_text("seed_everything: 0\ndata:\n  split: official\n", encoding="utf-8")
     return folder
 
@@ -115,26 +122,9 @@ def edit_metrics(folder: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
 
 
-def _metrics(scores: Scores) -> dict[str, Any]:
-    counts = confusion(scores.label, scores.probability, 0.5)
-    values = rates(counts)
-    return {
-        "auroc": auroc(scores.label, scores.probability),
-        "average_precision": average_precision(scores.label, scores.probability),
-        **{name: values[name] for name in RATES},
-        "loss": 0.5,
-        "confusion_matrix": [[counts.tn, counts.fp], [counts.fn, counts.tp]],
-        "threshold": 0.5,
-        "prevalence": values["prevalence"],
-        "patches": len(scores.label),
-        "cases": len(np.unique(scores.case)),
-        "part": "test",
-    }
-
-
 def _circumstances(table: pd.DataFrame, validation: pd.DataFrame) -> dict[str, Any]:
     parts = []
-    for part, of in (("train", validation), ("validation", validation), ("test", table[table["split"] == "test"])):
+    for part, of in (("train", validation), ("validation", validation), ("test", table[table["part"] == "test"])):
         idc = int(of["label"].sum())
         parts.append(
             {
@@ -146,16 +136,8 @@ def _circumstances(table: pd.DataFrame, validation: pd.DataFrame) -> dict[str, A
             }
         )
     return {
-        "data": "drawn",
-        "fingerprint": "f" * 128,
-        "synthetic": False,
-        "split": "official",
-        "seed": 0,
-        "folds": None,
-        "fold": None,
-        "checkpoint": "best.ckpt",
-        "version": "0.1.0",
-        "leaks": False,
+        "loss": 0.5,
+        **PROVENANCE,
         "data_flow": {
             "source": {"kind": "zip", "name": "drawn.zip", "fingerprint": "f" * 128, "audit": {"patches": len(table)}},
             "parts": parts,
@@ -183,21 +165,21 @@ def _circumstances(table: pd.DataFrame, validation: pd.DataFrame) -> dict[str, A
     }
 
 
-def _write_pictures(folder: Path, table: pd.DataFrame, thumbnails: np.ndarray, random: np.random.Generator) -> None:
-    judged = np.flatnonzero(table["split"].to_numpy() == "test")
+def draw_pictures(table: pd.DataFrame, thumbnail: np.ndarray, random: np.random.Generator) -> Pictures:
+    """Pictures of the most confident mistakes, or of what is nearest to one."""
+    tested = np.flatnonzero(table["part"].to_numpy() == "test")
     label, probability = table["label"].to_numpy(), table["probability"].to_numpy()
-    benign, idc = judged[label[judged] == 0], judged[label[judged] == 1]
+    benign, idc = tested[label[tested] == 0], tested[label[tested] == 1]
     first = benign[np.argsort(-probability[benign], kind="stable")][:MISTAKES]
     second = idc[np.argsort(probability[idc], kind="stable")][:MISTAKES]
     rows = np.concatenate([first, second]).astype(np.int64)
-    images = draw_thumbnails(table.iloc[rows], 50, random)
-    np.savez_compressed(folder / "pictures.npz", thumbnail=thumbnails, mistake_row=rows, mistake_image=images)
+    return Pictures(thumbnail, rows, draw_thumbnails(table.iloc[rows], 50, random))
 
 
 def draw_predictions(
     folder: Path, parts: Mapping[str, Sequence[str]], *, side: int = 14, seed: int = 0, spread: int = 1, **origin: Any
 ) -> Path:
-    """Write what `predict` leaves: predictions of all parts, judged by nobody.
+    """Write what `predict` leaves: predictions of all parts, not evaluated.
 
     Args:
         folder: Where; made.
@@ -212,9 +194,7 @@ def draw_predictions(
     # Case by case: of several that are drawn together one has no IDC and one no positions.
     table = pd.concat([draw_cases([name], side, part, random) for part in parts for name in parts[part]])
     table[["x", "y"]] = 1 + spread * (table[["x", "y"]] - 1)
-    logit = table["logit"].to_numpy(dtype=np.float64)
-    table = table.assign(probability=sigmoid(logit).astype(np.float32), probability_calibrated=np.float32(np.nan))
-    write_predictions(folder, table.reset_index(drop=True))
-    known = {"data": "drawn", "fingerprint": "f" * 128, "synthetic": False, "leaks": False, "checkpoint": "best.ckpt"}
-    write_origin(folder, known | {"threshold": 0.4, "temperature": 1.5} | origin)
+    table = table.assign(probability_calibrated=np.float32(np.nan)).reset_index(drop=True)
+    known = PROVENANCE | {"threshold": 0.4, "temperature": 1.5} | origin
+    write_predicted(folder, PredictionsOrigin(**known), table)
     return folder

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -11,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from cancernet.evaluation import calibration
+from cancernet.evaluation.values import CalibrationSummary, ReliabilityBin
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -215,18 +214,19 @@ def test_temperature_sets_a_slope_without_intercept_to_one() -> None:
     temperature = calibration.fit_temperature(label, logit).value
     before = calibration.calibration_summary(label, logit)
     after = calibration.calibration_summary(label, logit, temperature)
-    assert after["slope"] == pytest.approx(before["slope"] * temperature)
-    assert after["slope"] == pytest.approx(1, abs=0.01)
+    assert after.slope == pytest.approx(before.slope * temperature)
+    assert after.slope == pytest.approx(1, abs=0.01)
     for name in ("brier", "log_loss", "expected_calibration_error"):
         assert after[name] < before[name]
-    assert json.loads(json.dumps(after)) == after
-    assert set(after["reliability"][0]) == {"mean_predicted", "observed", "count", "low", "high"}
+    assert CalibrationSummary.model_validate_json(after.model_dump_json()) == after
+    assert set(ReliabilityBin.model_fields) == {"mean_predicted", "observed", "count", "low", "high"}
 
 
-def test_an_empty_summary_is_nan() -> None:
+def test_an_empty_summary_is_undefined() -> None:
     summary = calibration.calibration_summary([], [])
-    assert summary.pop("reliability") == []
-    assert summary.pop("temperature") == 1.0
-    assert np.isnan(list(summary.values())).all()
+    values = dict(summary)
+    assert values.pop("reliability") == []
+    assert values.pop("temperature") == 1.0
+    assert set(values.values()) == {None}
     with pytest.raises(ValueError, match="bins >= 1"):
         calibration.reliability([0, 1], [0.1, 0.9], bins=0)

@@ -6,8 +6,9 @@ import pytest
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_difference
+from cancernet.evaluation.comparison import compare_runs
 from cancernet.evaluation.metrics import METRICS
-from cancernet.evaluation.report.comparison import compare_runs, render
+from cancernet.evaluation.report.comparison import render
 from cancernet.evaluation.run_folder import read_run
 from tests.evaluation.run_folders import draw_run, edit_metrics
 
@@ -35,8 +36,8 @@ def uncalibrated(place):
 def test_differences_are_those_of_the_paired_bootstrap(first, second):
     a, b = read_run(first), read_run(second)
     result = compare_runs([a, b])
-    joined = a.judged.merge(b.judged, on="path", suffixes=("_a", "_b"))
-    thresholds = [run.metrics["at_validation_threshold"]["threshold"] for run in (b, a)]
+    joined = a.tested.merge(b.tested, on="path", suffixes=("_a", "_b"))
+    thresholds = [run.metrics.at_validation_threshold.threshold for run in (b, a)]
     for key, at in (("threshold", (0.5, 0.5)), ("validation_threshold", thresholds)):
         expected = paired_difference(
             joined["label_a"],
@@ -47,20 +48,20 @@ def test_differences_are_those_of_the_paired_bootstrap(first, second):
             draws=50,
             seed=0,
         )
-        shown = result["runs"][1][f"difference_at_{key}"]
-        assert list(shown) == list(METRICS)
+        shown = result.runs[1][f"difference_at_{key}"]
+        assert [name for name, _ in shown] == list(METRICS)
         for name in METRICS:
             for part in ("estimate", "low", "high"):
                 assert shown[name][part] == pytest.approx(getattr(expected[name], part), abs=1e-6)
-            estimates = [run[f"at_{key}"][name]["estimate"] for run in result["runs"]]
-            assert shown[name]["estimate"] == pytest.approx(estimates[1] - estimates[0], abs=1e-9)
+            estimates = [run[f"at_{key}"][name].estimate for run in result.runs]
+            assert shown[name].estimate == pytest.approx(estimates[1] - estimates[0], abs=1e-9)
 
 
 def test_a_run_does_not_differ_from_itself(first):
     result = compare_runs([read_run(first), read_run(first)])
-    for value in result["runs"][1]["difference_at_validation_threshold"].values():
-        assert value["estimate"] == value["low"] == value["high"] == 0
-    assert len({run["name"] for run in result["runs"]}) == 2
+    for _, value in result.runs[1].difference_at_validation_threshold:
+        assert value.estimate == value.low == value.high == 0
+    assert len({run.name for run in result.runs}) == 2
 
 
 def test_order_of_predictions_does_not_matter(first, second, tmp_path):
@@ -72,8 +73,8 @@ def test_order_of_predictions_does_not_matter(first, second, tmp_path):
     (tmp_path / "pictures.npz").unlink()
     shuffled = run.predictions.sample(frac=1, random_state=np.random.RandomState(0))
     pd.DataFrame(shuffled).to_parquet(tmp_path / "predictions.parquet", index=False)
-    pair = [compare_runs([read_run(first), read_run(folder)])["runs"][1] for folder in (second, tmp_path)]
-    assert pair[0]["difference_at_threshold"] == pair[1]["difference_at_threshold"]
+    pair = [compare_runs([read_run(first), read_run(folder)]).runs[1] for folder in (second, tmp_path)]
+    assert pair[0].difference_at_threshold == pair[1].difference_at_threshold
 
 
 def test_command_writes_table_json_and_page(first, second, uncalibrated, tmp_path, capsys, monkeypatch):
@@ -83,7 +84,7 @@ def test_command_writes_table_json_and_page(first, second, uncalibrated, tmp_pat
     assert main(["compare", *runs, "--output", str(output)]) == 0
     printed = capsys.readouterr().out
     assert "AUROC" in printed
-    assert "less the first" in printed
+    assert "minus the first" in printed
     assert "best.ckpt" in printed
     result = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
     assert [run["folder"] for run in result["runs"]] == runs
@@ -103,9 +104,9 @@ def test_what_leaks_or_is_drawn_is_said(first, second, tmp_path, capsys):
         (other / file.name).write_bytes(file.read_bytes())
     edit_metrics(other, leaks=True, split="patch", synthetic=True)
     result = compare_runs([read_run(first), read_run(other)])
-    assert [run["leaks"] for run in result["runs"]] == [False, True]
-    assert [run["split"] for run in result["runs"]] == ["official", "patch"]
-    said = " ".join(result["warnings"])
+    assert [run.leaks for run in result.runs] == [False, True]
+    assert [run.split for run in result.runs] == ["official", "patch"]
+    said = " ".join(result.warnings)
     for words in ("Synthetic data", "Split by patch", "different splits"):
         assert words in said
     assert "Split by patch" in render(result)
@@ -119,7 +120,7 @@ def test_a_seed_is_no_other_split_where_the_split_knows_none(first, second, tmp_
     for file in second.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
     edit_metrics(other, seed=7)
-    assert compare_runs([read_run(first), read_run(other)])["warnings"] == []
+    assert compare_runs([read_run(first), read_run(other)]).warnings == []
 
 
 def test_other_patches_are_refused_and_named(first, place):
@@ -148,7 +149,7 @@ def test_one_run_is_no_comparison(first, capsys):
 
 def test_names_are_escaped(first, second):
     result = compare_runs([read_run(first), read_run(second)])
-    result["runs"][0]["name"] = "<script>alert(1)</script>"
-    page = render(result)
+    hostile = result.runs[0].model_copy(update={"name": "<script>alert(1)</script>"})
+    page = render(result.model_copy(update={"runs": [hostile, result.runs[1]]}))
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -16,7 +16,6 @@ from cancernet.errors import InputError
 from cancernet.evaluation.calibration import log_loss_of_logit, sigmoid
 from cancernet.evaluation.context.cases import choose_cases
 from cancernet.evaluation.context.correction import correction, features, fit_correction, gather_neighbours
-from cancernet.evaluation.metrics import auroc
 from tests.evaluation.run_folders import draw_predictions
 
 PARTS = {
@@ -163,7 +162,7 @@ def test_context_beats_patches_on_slides_with_regions(rings, margin):
     coefficients = fit_correction(*slides[0][:2], *found[0], -0.8)
     label, logit = slides[1][:2]
     corrected = logit + correction(logit, *found[1], -0.8, coefficients)
-    assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit)) + margin
+    assert roc_auc_score(label, sigmoid(corrected)) > roc_auc_score(label, sigmoid(logit)) + margin
     assert log_loss_of_logit(label, corrected) < log_loss_of_logit(label, logit) - 0.1
 
 
@@ -175,7 +174,7 @@ def test_scores_that_hardly_spread_are_not_ranked_by_their_number_of_neighbours(
     coefficients = fit_correction(*slides[0][:2], *found[0], -1.0)
     label, logit = slides[1][:2]
     corrected = logit + correction(logit, *found[1], -1.0, coefficients)
-    assert auroc(label, sigmoid(corrected)) > auroc(label, sigmoid(logit))
+    assert roc_auc_score(label, sigmoid(corrected)) > roc_auc_score(label, sigmoid(logit))
 
 
 @pytest.mark.parametrize("rings", [1, 2])
@@ -358,11 +357,11 @@ def change(folder, origin=None, **columns):
     table.assign(**{name: make(table) for name, make in columns.items()}).to_parquet(folder / "predictions.parquet")
 
 
-def test_patches_left_out_neither_judge_nor_speak(folder):
+def test_patches_left_out_are_neither_scored_nor_neighbours(folder):
     def gone(table):
         return (table["case"] != "t1") & (np.arange(len(table)) % 5 == 0)
 
-    change(folder, split=lambda table: table["split"].mask(gone(table), "left_out"))
+    change(folder, part=lambda table: table["part"].mask(gone(table), "left_out"))
     assert main(["context", str(folder)]) == 0
     first = read(folder)
     table = pd.read_parquet(folder / "predictions.parquet")
@@ -377,8 +376,8 @@ def test_patches_left_out_neither_judge_nor_speak(folder):
 REFUSALS = {
     "none of the": lambda folder: change(folder, x=lambda table: -1),
     "IDC and": lambda folder: change(folder, label=lambda table: 0),
-    "no validation case": lambda folder: change(folder, split=lambda t: t["split"].replace("validation", "left_out")),
-    "left to score": lambda folder: change(folder, split=lambda t: t["split"].replace(["test", "outside"], "train")),
+    "no validation case": lambda folder: change(folder, part=lambda t: t["part"].replace("validation", "left_out")),
+    "left to score": lambda folder: change(folder, part=lambda t: t["part"].replace(["test", "outside"], "train")),
     "every case trained": lambda folder: change(folder, {"leaks": True}),
     "neither metrics.json nor": lambda folder: (folder / "predictions.json").unlink(),
     "neither predictions.parquet nor": lambda f: [(f / f"predictions.{kind}").unlink() for kind in ("csv", "parquet")],

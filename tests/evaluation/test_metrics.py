@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from cancernet.evaluation import metrics
+from cancernet.evaluation.bootstrap import estimates
 from cancernet.evaluation.metrics import Confusion
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -26,6 +27,10 @@ def sample(patches: int = 3000, seed: int = 0, digits: int | None = None) -> Arr
     label = (rng.random(patches) < 0.3).astype(int)
     probability = 1 / (1 + np.exp(-(rng.normal(size=patches) + 1.5 * label - 1)))
     return label, probability if digits is None else probability.round(digits)
+
+
+def estimate(name: str, label: Any, probability: Any) -> float:
+    return estimates(label, probability, metrics=[name])[name]
 
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
@@ -47,15 +52,17 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
 
 @pytest.mark.parametrize("digits", [None, 1])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
-def test_headline_agrees_with_scikit_learn(digits: int | None, threshold: float) -> None:
+def test_metrics_agree_with_scikit_learn(digits: int | None, threshold: float) -> None:
     label, probability = sample(digits=digits)
     called = (probability >= threshold).astype(int)
-    values = metrics.headline(label, probability, threshold)
+    counts = metrics.confusion(label, probability, threshold)
+    values = {**metrics.rates(counts), **estimates(label, probability, threshold)}
     for name, compute in REFERENCES.items():
         assert values[name] == pytest.approx(compute(label, probability, called), abs=1e-12), name
-    expected = reference.confusion_matrix(label, called).ravel().tolist()
-    assert [values[name] for name in ("tn", "fp", "fn", "tp")] == expected
-    assert (values["patches"], values["idc"]) == (len(label), label.sum())
+    expected = reference.confusion_matrix(label, called)
+    assert list(counts) == expected.ravel().tolist()
+    assert [list(row) for row in counts.matrix] == expected.tolist()
+    assert (sum(counts), counts.fn + counts.tp) == (len(label), label.sum())
 
 
 @settings(deadline=None)
@@ -64,10 +71,12 @@ def test_areas_agree_with_references_under_ties(pair: Arrays) -> None:
     label, probability = pair
     positives, negatives = probability[label == 1], probability[label == 0]
     wins = mannwhitneyu(positives, negatives, method="asymptotic").statistic
-    assert metrics.auroc(label, probability) == pytest.approx(wins / (len(positives) * len(negatives)), abs=1e-14)
-    assert metrics.auroc(label, probability) == pytest.approx(reference.roc_auc_score(label, probability), abs=1e-12)
+    assert estimate("auroc", label, probability) == pytest.approx(wins / (len(positives) * len(negatives)), abs=1e-14)
+    assert estimate("auroc", label, probability) == pytest.approx(
+        reference.roc_auc_score(label, probability), abs=1e-12
+    )
     expected = reference.average_precision_score(label, probability)
-    assert metrics.average_precision(label, probability) == pytest.approx(expected, abs=1e-12)
+    assert estimate("average_precision", label, probability) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None)
@@ -75,17 +84,19 @@ def test_areas_agree_with_references_under_ties(pair: Arrays) -> None:
 def test_areas_depend_on_order_alone(pair: Arrays) -> None:
     label, probability = pair
     bent = probability**3 / 2
-    assert metrics.auroc(label, bent) == metrics.auroc(label, probability)
-    assert metrics.average_precision(label, bent) == metrics.average_precision(label, probability)
+    assert estimate("auroc", label, bent) == estimate("auroc", label, probability)
+    assert estimate("average_precision", label, bent) == estimate("average_precision", label, probability)
 
 
 @settings(deadline=None)
 @given(arrays())
 def test_exchanging_the_classes_exchanges_the_rates(pair: Arrays) -> None:
     label, probability = pair
-    assert metrics.auroc(1 - label, 1 - probability) == metrics.auroc(label, probability)
-    assert metrics.auroc(1 - label, probability) == pytest.approx(1 - metrics.auroc(label, probability), abs=1e-15)
-    assert metrics.brier(1 - label, 1 - probability) == pytest.approx(metrics.brier(label, probability))
+    assert estimate("auroc", 1 - label, 1 - probability) == estimate("auroc", label, probability)
+    assert estimate("auroc", 1 - label, probability) == pytest.approx(
+        1 - estimate("auroc", label, probability), abs=1e-15
+    )
+    assert estimate("brier", 1 - label, 1 - probability) == pytest.approx(estimate("brier", label, probability))
     tn, fp, fn, tp = metrics.confusion(label, probability)
     before, after = metrics.rates(Confusion(tn, fp, fn, tp)), metrics.rates(Confusion(tp, fn, fp, tn))
     for name, mirrored in [("sensitivity", "specificity"), ("precision", "npv"), ("mcc", "mcc")]:
@@ -125,18 +136,17 @@ def test_single_precision_and_booleans_are_read_exactly() -> None:
 
 
 def test_empty_and_one_class_input_is_defined() -> None:
-    empty = metrics.headline([], [])
-    counts = ("patches", "idc", "threshold", "tn", "fp", "fn", "tp")
-    assert all(np.isnan(value) for name, value in empty.items() if name not in counts)
-    assert [empty[name] for name in counts] == [0, 0, 0.5, 0, 0, 0, 0]
-    assert np.isnan(metrics.auroc([1, 1], [0.2, 0.3]))
-    assert metrics.average_precision([1, 1], [0.2, 0.3]) == 1
-    assert np.isnan(metrics.average_precision([0, 0], [0.2, 0.3]))
+    counts = metrics.confusion([], [])
+    assert counts == Confusion(0, 0, 0, 0)
+    assert all(np.isnan(value) for value in {**metrics.rates(counts), **estimates([], [])}.values())
+    assert np.isnan(estimate("auroc", [1, 1], [0.2, 0.3]))
+    assert estimate("average_precision", [1, 1], [0.2, 0.3]) == 1
+    assert np.isnan(estimate("average_precision", [0, 0], [0.2, 0.3]))
 
 
 def test_certain_mistakes_have_a_finite_log_loss() -> None:
-    assert metrics.log_loss([0, 1], [1.0, 0.0]) == pytest.approx(reference.log_loss([0, 1], [1.0, 0.0]), abs=1e-12)
-    assert metrics.log_loss([0, 1], [0.0, 1.0]) == pytest.approx(0, abs=1e-15)
+    assert estimate("log_loss", [0, 1], [1.0, 0.0]) == pytest.approx(reference.log_loss([0, 1], [1.0, 0.0]), abs=1e-12)
+    assert estimate("log_loss", [0, 1], [0.0, 1.0]) == pytest.approx(0, abs=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +160,9 @@ def test_certain_mistakes_have_a_finite_log_loss() -> None:
     ],
 )
 def test_bad_input_is_named(label: Any, probability: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        metrics.headline(label, probability)
+    for compute in (estimates, metrics.confusion, metrics.roc_curve):
+        with pytest.raises(ValueError, match=message):
+            compute(label, probability)
 
 
 @settings(deadline=None)
@@ -159,9 +170,9 @@ def test_bad_input_is_named(label: Any, probability: Any, message: str) -> None:
 def test_roc_curve_agrees_with_scikit_learn(pair: Arrays) -> None:
     curve = metrics.roc_curve(*pair)
     expected = reference.roc_curve(*pair, drop_intermediate=False)
-    for ours, theirs in zip(curve, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-14)
-    assert np.trapezoid(curve.sensitivity, curve.false_positive_rate) == pytest.approx(metrics.auroc(*pair))
+    for found, wanted in zip(curve, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-14)
+    assert np.trapezoid(curve.sensitivity, curve.false_positive_rate) == pytest.approx(estimate("auroc", *pair))
 
 
 @settings(deadline=None)
@@ -193,7 +204,7 @@ def test_a_thinned_curve_lies_close_to_the_whole() -> None:
     thin = metrics.roc_curve(label, probability, points=200)
     assert 150 <= len(thin.threshold) <= 200
     area = np.trapezoid(thin.sensitivity, thin.false_positive_rate)
-    assert area == pytest.approx(metrics.auroc(label, probability), abs=1e-3)
+    assert area == pytest.approx(estimate("auroc", label, probability), abs=1e-3)
     with pytest.raises(ValueError, match="points >= 4"):
         metrics.roc_curve(label, probability, points=3)
 
@@ -212,57 +223,6 @@ def test_cases_are_numbered_in_sorted_order(kind: str) -> None:
     assert all(type(name) in (int, str) for name in names)
 
 
-def test_per_case_is_the_headline_of_each_case() -> None:
-    label, probability = sample(300)
-    case = np.random.default_rng(1).integers(0, 7, 300) + 8863
-    rows = metrics.per_case(label, probability, case, 0.4)
-    assert [row["case"] for row in rows] == list(range(8863, 8870))
-    for row in rows:
-        member = case == row["case"]
-        expected = metrics.headline(label[member], probability[member], 0.4)
-        assert row == {"case": row["case"], **expected, "mean_probability": float(probability[member].mean())}
-
-
-def test_a_one_class_case_has_none_and_is_left_out_of_means() -> None:
-    rows = metrics.per_case([0, 0, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.6, 0.7, 0.9], list("aabbcc"))
-    assert [row["auroc"] for row in rows] == [None, 1.0, 1.0]
-    assert [row["sensitivity"] for row in rows] == [None, 1.0, 1.0]
-    assert [row["specificity"] for row in rows] == [1.0, 1.0, 0.0]
-    summary = metrics.case_summary(rows)
-    assert (summary["auroc"]["cases"], summary["auroc"]["mean"]) == (2, 1.0)
-    assert summary["specificity"]["mean"] == pytest.approx(2 / 3)
-    assert summary["specificity"]["sd"] == pytest.approx(np.std([1, 1, 0], ddof=1))
-    assert [summary["balanced_accuracy"][name] for name in ("lowest", "median", "highest")] == [0.5, 0.75, 1.0]
-
-
-def test_no_rows_make_an_empty_summary() -> None:
-    assert metrics.per_case([], [], []) == []
-    summary = metrics.case_summary([])
-    assert summary["auroc"]["cases"] == 0
-    assert all(value is None for name, value in summary["auroc"].items() if name != "cases")
-    assert metrics.case_summary(metrics.per_case([1], [0.5], [3]))["accuracy"]["sd"] is None
-    with pytest.raises(ValueError, match="case of shape"):
-        metrics.per_case([0, 1], [0.1, 0.2], [1])
-
-
-@settings(deadline=None)
-@given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=40))
-def test_the_worst_tenth_is_the_lowest_of_the_defined(values: list[int | None]) -> None:
-    rows = [{"case": number, "accuracy": value} for number, value in enumerate(values)]
-    worst = [row["accuracy"] for row in metrics.worst_tenth(rows, by="accuracy")]
-    defined = sorted(value for value in values if value is not None)
-    assert worst == defined[: int(np.ceil(len(defined) / 10))]
-
-
-@settings(deadline=None, max_examples=20)
-@given(arrays(both_classes=False), st.integers(0, 2**32 - 1))
-def test_the_order_of_patches_does_not_matter(pair: Arrays, seed: int) -> None:
-    label, probability = pair
-    case = np.arange(len(label)) % 3
-    shuffled = np.random.default_rng(seed).permutation(len(label))
-    for one, other in zip(
-        metrics.per_case(label, probability, case),
-        metrics.per_case(label[shuffled], probability[shuffled], case[shuffled]),
-        strict=True,
-    ):
-        assert one == pytest.approx(other)
+def test_rates_of_a_matrix() -> None:
+    assert metrics.rates(Confusion(6, 2, 1, 3))["sensitivity"] == 0.75
+    assert np.isnan(metrics.rates(Confusion(6, 0, 1, 0))["precision"])

@@ -5,19 +5,19 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from importlib.resources import files
 
 import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import calibration_summary
 from cancernet.evaluation.grid import lay_out
-from cancernet.evaluation.metrics import auroc, confusion
+from cancernet.evaluation.metrics import confusion
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, listing, percent
 from cancernet.evaluation.report.interaction import stops
@@ -25,6 +25,7 @@ from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.narrative import describe
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
+from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.run_folder import read_run
 from tests.evaluation.run_folders import draw_run, edit_metrics
 
@@ -100,7 +101,7 @@ def folds(tmp_path_factory):
 
 
 def test_drawn_runs_keep_the_schema(folder):
-    schema = json.loads((files("cancernet") / "evaluation/metrics.schema.json").read_text(encoding="utf-8"))
+    schema = TestMetrics.model_json_schema()
     jsonschema.validate(json.loads((folder / "metrics.json").read_text(encoding="utf-8")), schema)
 
 
@@ -141,7 +142,7 @@ def test_every_string_of_the_data_is_escaped(hostile):
 
 def test_embedded_scores_are_the_predictions(folder, page):
     data = json.loads(page.scripts[0])
-    judged = read_run(folder).judged
+    judged = read_run(folder).tested
     scores = np.frombuffer(base64.b64decode(data["scores"]), "<f4")
     assert len(scores) == len(judged)  # and so nothing outside the split
     start = 0
@@ -234,7 +235,7 @@ def test_csv_and_parquet_make_the_same_page(copy):
 def test_case_names_that_look_like_numbers_or_nothing_stay(tmp_path):
     folder = draw_run(tmp_path / "run", names=["007", "NA", "7"], side=5, outside=0)
     (folder / "predictions.parquet").unlink()
-    assert sorted(read_run(folder).judged["case"].unique()) == ["007", "7", "NA"]
+    assert sorted(read_run(folder).tested["case"].unique()) == ["007", "7", "NA"]
     assert "Case 007" in write_report(folder).read_text(encoding="utf-8")
 
 
@@ -275,10 +276,10 @@ DAMAGE = {
     "no metrics.json": lambda folder: (folder / "metrics.json").unlink(),
     "cannot be read": lambda folder: (folder / "metrics.json").write_text("{"),
     "holds a list": lambda folder: (folder / "metrics.json").write_text("[]"),
-    "lacks auroc": lambda folder: (folder / "metrics.json").write_text("{}"),
+    "another version wrote it": lambda folder: (folder / "metrics.json").write_text("{}"),
     "neither predictions.parquet": lambda f: [(f / f"predictions.{kind}").unlink() for kind in ("csv", "parquet")],
     "predictions cannot be read": lambda folder: (folder / "predictions.parquet").write_bytes(b"PAR1"),
-    "no patch of the test part": lambda folder: break_predictions(folder, split="train"),
+    "no patch of the test part": lambda folder: break_predictions(folder, part="train"),
     "neither 0 nor 1": lambda folder: break_predictions(folder, label=7),
     "outside \\[0, 1\\]": lambda folder: break_predictions(folder, probability=1.5),
     "what is no number": lambda folder: break_predictions(folder, x="left"),
@@ -301,7 +302,7 @@ def test_bad_folders_are_refused_in_one_line(copy, message):
 def test_command_rebuilds_the_page_without_torch(copy):
     code = (
         "import sys; from cancernet.cli import main; status = main(['report', sys.argv[1]]);"
-        "assert not {'torch', 'keras', 'lightning', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(status)"
+        "assert not {'torch', 'keras', 'lightning', 'sklearn'} & set(sys.modules); sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(copy)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -332,18 +333,18 @@ def test_folds_pool_into_one_page(folds, tmp_path):
         parts = [(run.metrics if key is None else run.metrics[key])["confusion_matrix"] for run in runs]
         whole = (pooled if key is None else pooled[key])["confusion_matrix"]
         assert whole == np.sum(parts, axis=0).tolist()
-    assert pooled["auroc"] == pytest.approx(auroc(label, probability), abs=1e-12)
+    assert pooled["auroc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
     for number, point in enumerate(pooled["operating_points"]):
         counts = [
             confusion(
-                run.judged["label"], run.judged["probability"], run.metrics["operating_points"][number]["threshold"]
+                run.tested["label"], run.judged["probability"], run.metrics["operating_points"][number]["threshold"]
             )
             for run in runs
         ]
         tn, fp, fn, tp = np.sum(counts, axis=0)
         assert point["test"]["sensitivity"] == pytest.approx(tp / (tp + fn))
         assert point["test"]["specificity"] == pytest.approx(tn / (tn + fp))
-    scaled = [run.judged["logit"] / run.metrics["calibration"]["temperature"] for run in runs]
+    scaled = [run.tested["logit"] / run.metrics["calibration"]["temperature"] for run in runs]
     expected = calibration_summary(label, np.concatenate(scaled).astype(np.float64))
     assert pooled["calibration"]["after"]["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-6)
     bounds = pooled["intervals"]["at_validation_threshold"]["balanced_accuracy"]
@@ -361,7 +362,7 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
     assert subject.pictures is not None
     at = 0
     for run in runs:
-        judged = np.flatnonzero(run.predictions["split"] == "test")
+        judged = np.flatnonzero(run.predictions["part"] == "test")
         assert run.pictures is not None
         np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(judged)], run.pictures.thumbnail[judged])
         at += len(judged)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cancernet.evaluation.metrics import confusion, per_case, rates
+from cancernet.evaluation.metrics import confusion, rates
+from cancernet.evaluation.per_case import per_case
 from cancernet.evaluation.report import write_report
 from cancernet.evaluation.report.formatting import figure
 from cancernet.evaluation.report.pooling import subject_of
@@ -94,7 +95,7 @@ def case_table(page):
 
 
 def check_against_numpy(page, folder, threshold):
-    judged = read_run(folder).judged
+    judged = read_run(folder).tested
     label, probability = judged["label"].to_numpy(), judged["probability"].to_numpy()
     counts = confusion(label, probability, threshold)
     assert matrix(page) == [[counts.tn, counts.fp], [counts.fn, counts.tp]]
@@ -160,7 +161,7 @@ def test_keyboard_moves_everything_together(visit, folder):
 
 def test_any_threshold_can_be_typed(visit, folder):
     page, _ = visit(folder / "report.html")
-    score = float(np.sort(read_run(folder).judged["probability"].to_numpy())[-40])
+    score = float(np.sort(read_run(folder).tested["probability"].to_numpy())[-40])
     for threshold in (0.1234567, score, float(np.nextafter(score, 1))):
         page.fill("#exact", repr(threshold))
         check_against_numpy(page, folder, threshold)

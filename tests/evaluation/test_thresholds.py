@@ -33,14 +33,6 @@ def test_youden_is_the_lowest_of_the_best_observed_thresholds(pair: Arrays) -> N
 
 
 @settings(deadline=None)
-@given(arrays())
-def test_f1_optimal_is_the_lowest_of_the_best_observed_thresholds(pair: Arrays) -> None:
-    scores = [(value, shown["f1"]) for value, shown in at_each(pair)]
-    best = max(f1 for _, f1 in scores)
-    assert thresholds.f1_optimal(*pair) == min(value for value, f1 in scores if f1 > best - 1e-12)
-
-
-@settings(deadline=None)
 @given(arrays(), TARGETS)
 def test_fixed_sensitivity_is_the_highest_threshold_that_reaches_it(pair: Arrays, target: float) -> None:
     reaching = [value for value, shown in at_each(pair) if shown["sensitivity"] >= target]
@@ -79,11 +71,10 @@ def test_operating_points_reach_their_targets_where_they_were_chosen(pair: Array
 @given(arrays())
 def test_an_increasing_change_of_scale_moves_thresholds_with_it(pair: Arrays) -> None:
     label, probability = pair
-    for choose in (thresholds.youden, thresholds.f1_optimal):
-        assert choose(label, probability**2) == choose(label, probability) ** 2
+    assert thresholds.youden(label, probability**2) == thresholds.youden(label, probability) ** 2
 
 
-def test_operating_points_are_judged_on_other_data_at_the_same_thresholds() -> None:
+def test_operating_points_are_tested_on_other_data_at_the_same_thresholds() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 400)
     probability = np.clip(rng.normal(0.4 + 0.2 * label, 0.15), 0, 1)
@@ -123,7 +114,7 @@ def test_a_target_met_exactly_by_a_quotient_counts_as_reached() -> None:
     assert thresholds.at_sensitivity(label, probability, 0.95) == probability[6]
 
 
-@pytest.mark.parametrize("choose", [thresholds.youden, thresholds.f1_optimal, thresholds.operating_points])
+@pytest.mark.parametrize("choose", [thresholds.youden, thresholds.operating_points])
 @pytest.mark.parametrize("label", [[], [0, 0], [1, 1, 1]])
 def test_one_class_is_refused(choose: Callable[..., object], label: list[int]) -> None:
     with pytest.raises(ValueError, match="needs both classes"):

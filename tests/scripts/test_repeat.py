@@ -83,7 +83,7 @@ def test_folds_share_out_the_cases(archive, cache, tmp_path):
     assert console([str(output), "--seeds", "0", "--folds", "2", *options]) == 0
     assert pd.read_csv(output / "runs.csv")[["seed", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1]]
     judged = [
-        set(table.loc[table["split"] == "test", "case"])
+        set(table.loc[table["part"] == "test", "case"])
         for table in map(pd.read_parquet, sorted(output.glob("*/lightning_logs/*/predictions.parquet")))
     ]
     assert len(judged[0] | judged[1]) == 12

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
@@ -17,7 +16,8 @@ from cancernet.data.augment import symmetries
 from cancernet.data.store.store import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
 from cancernet.evaluation.calibration import apply_temperature
-from cancernet.evaluation.results import shrink
+from cancernet.evaluation.pictures import shrink
+from cancernet.evaluation.results import TestMetrics
 from cancernet.training.checkpoints import read_checkpoint, recorded_calibration
 from cancernet.training.task import ClassificationTask
 from tests.conftest import learnable_files
@@ -84,7 +84,7 @@ def test_fit_calibrates_both_checkpoints(run_folder, name):
 
 def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(run_folder):
     (table,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
-    part = table[table["split"] == "validation"]
+    part = table[table["part"] == "validation"]
     found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
     assert found is not None
     assert found["auroc"] == pytest.approx(roc_auc_score(part["label"], part["probability"]), abs=0.01)
@@ -152,17 +152,17 @@ def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_fo
 def test_the_pass_goes_through_the_averaged_weights_of_the_checkpoint(run_folder):
     """`predict` reads the checkpoint by another way, through Lightning."""
     (table,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
-    part = table[table["split"] == "validation"]
+    part = table[table["part"] == "validation"]
     expected = fit_calibration(Scores(part["label"].to_numpy(), part["logit"].to_numpy(), part["case"].to_numpy()))
     found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
     assert found is not None
-    assert found["threshold"] == pytest.approx(expected["threshold"], abs=1e-5)
-    assert found["temperature"] == pytest.approx(expected["temperature"], rel=1e-3)
+    assert found["threshold"] == pytest.approx(expected.threshold, abs=1e-5)
+    assert found["temperature"] == pytest.approx(expected.temperature, rel=1e-3)
     assert "current_model_state" in read_checkpoint(run_folder / "checkpoints" / "best.ckpt")
 
 
 def test_metrics_are_as_the_schema_says(run_folder):
-    schema = json.loads(files("cancernet.evaluation").joinpath("metrics.schema.json").read_text("utf-8"))
+    schema = TestMetrics.model_json_schema()
     jsonschema.Draft202012Validator(schema).validate(read_metrics(run_folder))
 
 
@@ -173,7 +173,7 @@ def test_results_are_judged_at_the_threshold_of_the_checkpoint(run_folder):
     assert metrics["at_validation_threshold"]["threshold"] == found["threshold"]
     assert metrics["calibration"]["temperature"] == found["temperature"]
     table = pd.read_parquet(run_folder / "predictions.parquet")
-    judged = table[table["split"] == "test"]
+    judged = table[table["part"] == "test"]
     called = judged["probability"].to_numpy() >= found["threshold"]
     label = judged["label"].to_numpy()
     cells = np.bincount(2 * label + called, minlength=4)
@@ -192,7 +192,7 @@ def test_the_headline_is_the_estimate_of_the_intervals(run_folder):
 def test_cases_outside_the_split_are_predicted_and_count_in_no_figure(run_folder):
     metrics, table = read_metrics(run_folder), pd.read_parquet(run_folder / "predictions.parquet")
     assert {case: part for case, part in PARTS.items() if part in ("test", "outside")} == dict(
-        table[["case", "split"]].drop_duplicates().itertuples(index=False)
+        table[["case", "part"]].drop_duplicates().itertuples(index=False)
     )
     assert metrics["patches"] == 60
     assert metrics["cases"] == 3
@@ -229,7 +229,7 @@ def test_pictures_belong_to_the_predictions(run_folder, store):
     threshold = read_metrics(run_folder)["at_validation_threshold"]
     (_, false_positives), (false_negatives, _) = threshold["confusion_matrix"]
     chosen = table.iloc[mistakes]
-    assert set(chosen["split"]) <= {"test"}
+    assert set(chosen["part"]) <= {"test"}
     assert (chosen["label"] == 0).sum() == min(24, false_positives)
     assert (chosen["label"] == 1).sum() == min(24, false_negatives)
     assert chosen[chosen["label"] == 0]["logit"].is_monotonic_decreasing

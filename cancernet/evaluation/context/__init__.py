@@ -1,17 +1,21 @@
-"""The context stage: what the neighbours of a patch on its slide say of it, reported beside the patch-wise result."""
+"""The context stage: correct each patch by its neighbours on the slide, reported next to the patch-wise result."""
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cancernet.errors import InputError
 from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
-from cancernet.evaluation.context.judgement import judge_context
+from cancernet.evaluation.context.evaluation import evaluate_context
 from cancernet.evaluation.report.tables import context_rows
-from cancernet.evaluation.run_folder import read_origin, read_predictions
-from cancernet.files import write_json, write_text
+from cancernet.evaluation.results import ContextResult
+from cancernet.evaluation.run_folder import read_origin, read_predictions, write_context
 
 __all__ = ["context"]
 
@@ -19,7 +23,7 @@ __all__ = ["context"]
 def context(
     run_dir: Path, neighbourhood: Literal[3, 5] = 3, fit_on: str | None = None, score: str | None = None
 ) -> None:
-    """Correct each patch by its neighbours on the slide, and judge that beside the patch-wise result.
+    """Correct each patch by its neighbours on the slide, and evaluate that next to the patch-wise result.
 
     Args:
         run_dir: A run folder, or one of its `predict-...` and `test-...` folders; `context.csv` and `context.json` are
@@ -27,22 +31,20 @@ def context(
         neighbourhood: Patches along a side of the neighbourhood, with the patch in its middle: 3 or 5.
         fit_on: Cases to fit on, joined by commas: validation cases or ones outside the split; all of the validation
             part where not given.
-        score: Cases to judge, joined by commas: test cases or ones outside the split; all of these that nothing is
+        score: Cases to score, joined by commas: test cases or ones outside the split; all of these that nothing is
             fitted on where not given.
     """
     folder = Path(run_dir)
     predictions, origin = read_predictions(folder), read_origin(folder)
     if origin.leaks:
         raise InputError(f"{folder}: its patches were split one by one, so every case trained; split by case")
-    # A patch that was left out has its very image in training: it neither judges nor speaks for its neighbours.
-    predictions = predictions[predictions["split"] != "left_out"]
+    # The very image of a patch that was left out is in training: it is neither scored nor a neighbour.
+    predictions = predictions[predictions["part"] != "left_out"]
     named = [_cases(option, text) for option, text in (("--fit_on", fit_on), ("--score", score))]
     fitted, scored = choose_cases(parts_of_cases(predictions, folder), *named)
-    patches, result = judge_context(predictions, origin, fitted, scored, neighbourhood)
+    patches, result = evaluate_context(predictions, origin, fitted, scored, neighbourhood)
     _print(result)
-    stem = _stem(neighbourhood, *named)
-    print(write_text(folder / f"{stem}.csv", patches.to_csv(index=False, float_format="%.9g")))
-    print(write_json(folder / f"{stem}.json", result))
+    print(*write_context(folder, _stem(neighbourhood, *named), result, patches), sep="\n")
 
 
 def _cases(option: str, text: str | None) -> list[str] | None:
@@ -66,16 +68,12 @@ def _stem(neighbourhood: int, fit_on: Collection[str] | None, score: Collection[
     return stem
 
 
-def _print(result: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+def _print(result: ContextResult) -> None:
     console = Console()
     console.print()
-    if result["origin"]["synthetic"]:
-        console.print(Text("Synthetic data: a program drew the patches; no figure says anything of tissue."))
-    for words in result["words"]:
+    if result.origin.synthetic:
+        console.print(Text("Synthetic data, made by a program: no figure says anything about tissue."))
+    for words in result.words:
         console.print(Text(words))
     table = Table()
     for name in ("metric", "patch-wise", "with context", "difference"):

@@ -1,4 +1,4 @@
-"""Which cases the neighbourhood may be fitted on, and which it may be judged on."""
+"""Which cases the context correction may be fitted on, and which may be scored."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -7,6 +7,7 @@ import pandas as pd
 
 from cancernet.errors import InputError
 from cancernet.evaluation.report.formatting import listing
+from cancernet.evaluation.run_folder import read_split
 
 Parts = dict[str, frozenset[str]]
 """By case, the parts that its patches stand in."""
@@ -27,19 +28,15 @@ def parts_of_cases(predictions: pd.DataFrame, folder: Path) -> Parts:
     The two differ where the predictions were made under another split.
 
     Args:
-        predictions: Columns `case` and `split`.
+        predictions: Columns `case` and `part`.
         folder: Where they lie: a run folder or one in it.
     """
-    parts = {str(case): set(names) for case, names in predictions.groupby("case")["split"].unique().items()}
-    for place in (folder, folder.resolve().parent):
-        path = place / "split.csv"
-        if path.is_file():
-            trained = pd.read_csv(path, dtype=str, keep_default_na=False)
-            trained = trained[trained["part"].isin(("train", "validation", "test"))]
-            for case, part in trained[["case", "part"]].drop_duplicates().itertuples(index=False):
-                if case in parts:
-                    parts[case].add(part)
-            break
+    parts = {str(case): set(names) for case, names in predictions.groupby("case")["part"].unique().items()}
+    trained = read_split(folder)
+    if trained is not None:
+        trained = trained[trained["part"].isin(("train", "validation", "test")) & trained["case"].isin(parts)]
+        for case, part in trained[["case", "part"]].drop_duplicates().itertuples(index=False):
+            parts[case].add(part)
     return {case: frozenset(names) for case, names in parts.items()}
 
 

@@ -1,7 +1,6 @@
 """The section on the slide's context: what `cancernet context` left in a run folder, apart from patch-wise figures."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.tables import context_rows
-from cancernet.evaluation.run_folder import origin_of, read_object
+from cancernet.evaluation.run_folder import read_contexts
 
 AGAIN = "run `cancernet context` again, or remove it"
-NEEDED = ("origin", "neighbourhood", "words", "threshold", "patch_wise", "context", "difference")
 CROWDED = 0.5
 """Share of its neighbourhood that the median patch of a case must have for the case to be worth a map."""
 MOST_MAPS = 12
@@ -32,10 +30,9 @@ def context_sections(subject: Subject) -> list[dict[str, Any]]:
     """
     if len(subject.runs) > 1:
         return []
-    folder, origin = subject.runs[0].folder, asdict(origin_of(subject.metrics))
+    folder, origin = subject.runs[0].folder, subject.metrics.origin
     sections = []
-    for path in sorted([*folder.glob("context*.json"), *folder.glob("predict-*/context*.json")]):
-        result = read_object(path, NEEDED, AGAIN)
+    for path, result in read_contexts(folder):
         if result["origin"] == origin:
             name = path.relative_to(folder).with_suffix("").as_posix()
             shown = {"name": name, "words": result["words"], "rows": context_rows(result)}

@@ -63,7 +63,7 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Statement]:
             "Patches were split at random, so neighbours of the judged patches trained the model: these figures are "
             "higher than they would be on new cases.",
         )
-    if not metrics.get("exposure_known", True):
+    if not metrics["exposure_known"]:
         yield Statement(
             "weakness",
             "The weights came from elsewhere and nobody knows which cases trained them: the judged cases may be among "
@@ -241,7 +241,7 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[Statement]:
 
 def _baseline(metrics: Mapping[str, Any]) -> Iterator[Statement]:
     baselines = metrics["baselines"]
-    colour = None if baselines is None else baselines.get("colour_histogram")
+    colour = None if baselines is None else baselines["colour_histogram"]
     difference = None if not colour else colour["difference"]["auroc"]
     if not difference or difference["estimate"] is None or difference["low"] is None:
         return

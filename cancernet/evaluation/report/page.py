@@ -23,7 +23,7 @@ MISTAKES = 24
 def render(subject: Subject) -> str:
     """Return the page as HTML that needs no other file."""
     metrics, table = subject.metrics, subject.predictions
-    judged = table[table["split"] == "test"]
+    judged = table[table["part"] == "test"]
     label, probability = judged["label"].to_numpy(), judged["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
     calibration = metrics["calibration"]
@@ -77,7 +77,7 @@ def _spread(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
     """Maps of each case of a part: the judged ones in the order of the per-case table, others by size."""
-    table = subject.predictions[subject.predictions["split"] == split]
+    table = subject.predictions[subject.predictions["part"] == split]
     rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
     groups = {str(name): group for name, group in table.groupby("case", sort=False)}
     names = (

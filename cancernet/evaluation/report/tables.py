@@ -35,12 +35,12 @@ def headline(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table of all metrics: model at both thresholds, mean over cases, and what has to be beaten."""
     chosen, intervals = metrics["at_validation_threshold"], metrics["intervals"]
-    baselines = metrics["baselines"] or {}
-    colour = baselines.get("colour_histogram")
+    baselines = metrics["baselines"]
+    colour = None if baselines is None else baselines["colour_histogram"]
     rows = []
     for name, title in NAMES.items():
         free = name in THRESHOLD_FREE
-        mean = intervals["case_mean"].get(name)
+        mean = intervals["case_mean"][name]
         rows.append(
             {
                 "key": name,
@@ -52,25 +52,21 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "case_mean": _cell(None if mean is None else mean["estimate"], mean),
                 "colour": _colour_cell(colour, name),
                 "difference": _difference_cell(colour, name),
-                "prevalence": figure(_of(baselines.get("prevalence"), name)),
+                "prevalence": figure(None if baselines is None else baselines["prevalence"][name]),
             }
         )
     return rows
 
 
 def _cell(value: float | None, bounds: Mapping[str, Any] | None) -> dict[str, str]:
-    return {"value": figure(value), "interval": interval(None if bounds is None else dict(bounds))}
-
-
-def _of(table: Mapping[str, Any] | None, name: str) -> float | None:
-    return None if table is None else table.get(name)
+    return {"value": figure(value), "interval": interval(None if bounds is None else bounds)}
 
 
 def _colour_cell(colour: Mapping[str, Any] | None, name: str) -> dict[str, str] | None:
     """The colour baseline at its own validation threshold where it has one, else at 0.5."""
     if colour is None:
         return None
-    at, bounds = colour.get("at_validation_threshold"), colour["intervals"].get("at_validation_threshold")
+    at, bounds = colour["at_validation_threshold"], colour["intervals"]["at_validation_threshold"]
     if at is None or name in THRESHOLD_FREE:
         at, bounds = colour, colour["intervals"]["at_threshold"]
     return _cell(at[name], bounds[name])
@@ -114,7 +110,7 @@ def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     columns = ("mean", "sd", "lowest", "quartile_1", "median", "quartile_3", "highest")
     rows = []
     for name, title in NAMES.items():
-        spread = metrics["case_summary"].get(name)
+        spread = metrics["case_summary"][name]
         if spread is not None:
             rows.append({"name": title, "cases": str(spread["cases"]), **{key: figure(spread[key]) for key in columns}})
     return rows
@@ -130,7 +126,7 @@ def point_rows(points: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
                 "threshold": UNDEFINED if point["threshold"] is None else f"{point['threshold']:.4f}",
                 "value": point["threshold"],
                 "validation": {name: figure(point["validation"][name]) for name in ("sensitivity", "specificity")},
-                "test": {name: figure(value) for name, value in point["test"].items()},
+                "test": {name: figure(value) for name, value in point["test"]},
             }
         )
     return rows
@@ -161,7 +157,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[dict[str, str]]:
 def context_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of `context.json`: patch-wise, with context, and the difference of the two, each with its interval."""
     rows = []
-    for name, difference in result["difference"].items():
+    for name, difference in result["difference"]:
         cells = [_cell(result[side][name]["estimate"], result[side][name]) for side in ("patch_wise", "context")]
         cells.append({"value": signed(difference["estimate"]), "interval": interval(difference)})
         rows.append({"name": NAMES[name], "cells": cells})

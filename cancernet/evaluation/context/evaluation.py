@@ -1,8 +1,6 @@
-"""What the neighbours change on cases that the correction was not fitted on, beside the patch-wise result."""
+"""What neighbours change on cases that the correction was not fitted on, next to the patch-wise result."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -13,19 +11,20 @@ from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.context.correction import RIDGE, correction, fit_correction, gather_neighbours
 from cancernet.evaluation.metrics import FloatArray
 from cancernet.evaluation.report.formatting import count, listing, percent
-from cancernet.evaluation.run_folder import Origin
+from cancernet.evaluation.results import ContextCases, ContextResult, Origin, PerContextMetric, RingCoefficients
+from cancernet.evaluation.values import Bootstrap, Difference, Interval
 
-METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1")
+METRICS = tuple(PerContextMetric.model_fields)
 SEED = 0
 """Of the draws of cases."""
 FEW = 10
 """Cases below which the words say how little that is."""
 
 
-def judge_context(
+def evaluate_context(
     predictions: pd.DataFrame, origin: Origin, fitted: Collection[str], scored: Collection[str], neighbourhood: int
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Fit on some cases, correct others, and judge these with and without their neighbours.
+) -> tuple[pd.DataFrame, ContextResult]:
+    """Fit on some cases, correct others, and evaluate these with and without their neighbours.
 
     Both are called by the threshold that validation chose; a patch without neighbours keeps its probability and call.
 
@@ -33,11 +32,11 @@ def judge_context(
         predictions: One row a patch.
         origin: What they come from.
         fitted: Cases to fit the correction on.
-        scored: Cases to judge, none of the former.
+        scored: Cases to evaluate, none of the former.
         neighbourhood: Cells along a side, 3 or 5.
 
     Returns:
-        The scored patches with the columns of `context.csv`, and the content of `context.json`; NaN where undefined.
+        The scored patches with the columns of `context.csv`, and the content of `context.json`.
 
     Raises:
         InputError: The cases to fit on have too few patches with neighbours.
@@ -47,34 +46,35 @@ def judge_context(
     temperature = 1.0 if origin.temperature is None else origin.temperature
     threshold = 0.5 if origin.threshold is None else origin.threshold
     patches, coefficients = _correct(table, to_fit, temperature, threshold, neighbourhood // 2)
-    judged = patches[~to_fit].reset_index(drop=True)
-    result = {
-        "version": __version__,
-        "origin": asdict(origin),
-        "neighbourhood": neighbourhood,
-        "ridge": RIDGE,
-        "coefficients": [dict(zip("uw", ring, strict=True)) for ring in coefficients.tolist()],
-        "fitted": _describe(table[to_fit], patches[to_fit]),
-        "scored": _describe(table[~to_fit], judged),
-        "threshold": threshold,
-        "intervals": {"unit": "case", "level": LEVEL, "draws": DRAWS, "seed": SEED},
-        **_judge(judged, threshold),
-    }
-    return judged, result | {"words": describe(result)}
+    corrected = patches[~to_fit].reset_index(drop=True)
+    fit, score = _describe_cases(table[to_fit], patches[to_fit]), _describe_cases(table[~to_fit], corrected)
+    result = ContextResult(
+        version=__version__,
+        origin=origin,
+        neighbourhood=neighbourhood,
+        ridge=RIDGE,
+        coefficients=[RingCoefficients(u=u, w=w) for u, w in coefficients.tolist()],
+        fitted=fit,
+        scored=score,
+        threshold=threshold,
+        intervals=Bootstrap(unit="case", level=LEVEL, draws=DRAWS, seed=SEED),
+        **_compare(corrected, threshold),
+        words=describe(fit, score, neighbourhood, origin.threshold is not None),
+    )
+    return corrected, result
 
 
-def describe(result: Mapping[str, Any]) -> list[str]:
+def describe(fitted: ContextCases, scored: ContextCases, side: int, calibrated: bool) -> list[str]:
     """Say what was fitted and scored on how many cases, and how little that is."""
-    fitted, scored, side = result["fitted"], result["scored"], result["neighbourhood"]
     words = [
-        f"Neighbourhoods of {side}x{side} patches, fitted on {_name(fitted)}: {fitted['with_neighbours']:,} of "
-        f"{count(fitted['patches'], 'patch', 'patches')} have neighbours.",
-        f"Scored on {_name(scored)}: {count(scored['patches'], 'patch', 'patches')}, "
-        f"{percent(scored['with_neighbours'] / scored['patches'])} with neighbours.",
+        f"Neighbourhoods of {side}x{side} patches, fitted on {_name(fitted)}: {fitted.with_neighbours:,} of "
+        f"{count(fitted.patches, 'patch', 'patches')} have neighbours.",
+        f"Scored on {_name(scored)}: {count(scored.patches, 'patch', 'patches')}, "
+        f"{percent(scored.with_neighbours / scored.patches)} with neighbours.",
     ]
-    if not scored["with_neighbours"]:
+    if not scored.with_neighbours:
         words.append("No scored patch has a neighbour: nothing changes.")
-    sizes = len(fitted["cases"]), len(scored["cases"])
+    sizes = len(fitted.cases), len(scored.cases)
     if min(sizes) < FEW:
         words.append(
             f"Fitted on {count(sizes[0], 'case')} and scored on {sizes[1]}, this is little: it shows what happened to "
@@ -82,7 +82,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         )
     if sizes[1] < 2:
         words.append("Over one case no interval is defined.")
-    if result["origin"]["threshold"] is None:
+    if not calibrated:
         words.append("The checkpoint was not calibrated: the threshold is 0.5.")
     return words
 
@@ -123,30 +123,30 @@ def _probability(logit: FloatArray) -> np.ndarray:
     return sigmoid(logit).astype(np.float32)
 
 
-def _describe(rows: pd.DataFrame, patches: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "cases": sorted(rows["case"].unique()),
-        "parts": sorted(rows["split"].unique()),
-        "patches": len(rows),
-        "idc": int(rows["label"].sum()),
-        "with_neighbours": int((patches["neighbours"] > 0).sum()),
-    }
+def _describe_cases(rows: pd.DataFrame, patches: pd.DataFrame) -> ContextCases:
+    return ContextCases(
+        cases=sorted(rows["case"].unique()),
+        parts=sorted(rows["part"].unique()),
+        patches=len(rows),
+        idc=int(rows["label"].sum()),
+        with_neighbours=int((patches["neighbours"] > 0).sum()),
+    )
 
 
-def _judge(judged: pd.DataFrame, threshold: float) -> dict[str, Any]:
-    """Metrics of both, and context less patch-wise on the same draws."""
-    label, case = judged["label"].to_numpy(), judged["case"].to_numpy()
-    plain, context = judged["probability"].to_numpy(), judged["context_probability"].to_numpy()
-    of_each = {
-        name: bootstrap(label, probability, case, threshold, metrics=METRICS, seed=SEED)
-        for name, probability in (("patch_wise", plain), ("context", context))
-    }
+def _compare(patches: pd.DataFrame, threshold: float) -> dict[str, PerContextMetric[Interval]]:
+    """Metrics of both, and context minus patch-wise on the same draws."""
+    label, case = patches["label"].to_numpy(), patches["case"].to_numpy()
+    plain, context = patches["probability"].to_numpy(), patches["context_probability"].to_numpy()
+    patch_wise, with_context = (
+        bootstrap(label, probability, case, threshold, metrics=METRICS, seed=SEED) for probability in (plain, context)
+    )
     difference = paired_difference(label, context, plain, case, threshold, threshold, metrics=METRICS, seed=SEED)
     return {
-        name: {metric: asdict(value) for metric, value in values.items()}
-        for name, values in (of_each | {"difference": difference}).items()
+        "patch_wise": PerContextMetric[Interval](**patch_wise),
+        "context": PerContextMetric[Interval](**with_context),
+        "difference": PerContextMetric[Difference](**difference),
     }
 
 
-def _name(part: Mapping[str, Any]) -> str:
-    return f"{count(len(part['cases']), 'case')} ({' and '.join(part['parts'])}: {listing(part['cases'])})"
+def _name(part: ContextCases) -> str:
+    return f"{count(len(part.cases), 'case')} ({' and '.join(part.parts)}: {listing(part.cases)})"
