@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from scripts.benchmarks.machine import MemoryWatch, anonymous_memory, anonymous_memory_of_tree, child_environment
+from scripts.benchmarks.machine import anonymous_memory, anonymous_memory_of_tree, child_environment, watch_memory
 from scripts.benchmarks.noise import make_folder, make_store, make_zip
 from scripts.benchmarks.race import Figure
 
@@ -91,12 +91,12 @@ def run_watched(*arguments: str) -> tuple[str, float, float]:
         text=True,
         env=child_environment(KERAS_BACKEND="torch"),
     )
-    with MemoryWatch(process.pid, anonymous_memory_of_tree, interval=0.05) as memory:
+    with watch_memory(process.pid, anonymous_memory_of_tree, interval=0.05) as peak:
         output, errors = process.communicate()
         seconds = time.perf_counter() - start
     if process.returncode != 0:
         raise RuntimeError(f"{arguments} failed: {errors.strip()[-2000:]}")
-    return output, seconds, memory.peak
+    return output, seconds, peak.megabytes
 
 
 def _prepare(source: Path, output: Path, workers: int) -> tuple[float, float]:

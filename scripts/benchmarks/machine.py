@@ -3,11 +3,12 @@
 import os
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -68,45 +69,41 @@ def anonymous_memory_of_tree(process: psutil.Process) -> float:
     """Return the anonymous memory of a process and all its descendants, in megabytes."""
     total = 0.0
     for member in (process, *process.children(recursive=True)):
-        try:
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
             total += anonymous_memory(member)
-        except psutil.NoSuchProcess:  # ended meanwhile
-            continue
     return total
 
 
-class MemoryWatch:
-    """Samples the memory of a process from outside, in a thread, while a ``with`` block runs.
+@dataclass
+class Peak:
+    """The highest sample of memory so far, in megabytes."""
+
+    megabytes: float = 0.0
+
+
+@contextmanager
+def watch_memory(process: int, measure: Callable[[psutil.Process], float], interval: float = 0.02) -> Iterator[Peak]:
+    """Sample the memory of a process from outside, in a thread, while a ``with`` block runs.
 
     Args:
         process: Number of the process.
         measure: What is sampled, in megabytes.
         interval: Seconds between samples; shorter peaks can be missed.
-
-    Attributes:
-        peak: The highest sample.
     """
+    peak, over, watched = Peak(), threading.Event(), psutil.Process(process)
 
-    def __init__(self, process: int, measure: Callable[[psutil.Process], float], interval: float = 0.02) -> None:
-        self.peak = 0.0
-        self._process, self._measure, self._interval = psutil.Process(process), measure, interval
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+    def sample() -> None:
+        with suppress(psutil.Error):
+            while not over.wait(interval):
+                peak.megabytes = max(peak.megabytes, measure(watched))
 
-    def _sample(self) -> None:
-        while not self._over.wait(self._interval):
-            try:
-                self.peak = max(self.peak, self._measure(self._process))
-            except psutil.Error:
-                return
-
-    def __enter__(self) -> "MemoryWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
-        self._thread.join()
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
 
 
 def _processor_entry(name: str) -> str:

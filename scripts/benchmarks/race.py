@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks.machine import MemoryWatch, resident_memory
+from scripts.benchmarks.machine import resident_memory, watch_memory
 from scripts.benchmarks.worker import Worker
 
 HEADINGS = ("", "median", "lowest to highest", "unit", "ratio to first", "peak MB")
@@ -72,13 +72,13 @@ def race(contenders: Sequence[Contender], rounds: int, unit: str = "images/s") -
     for number in range(rounds + 1):
         for contender, figure in zip(contenders, figures, strict=True):
             start = time.perf_counter()
-            with MemoryWatch(contender.worker.process.pid, resident_memory) as memory:
+            with watch_memory(contender.worker.process.pid, resident_memory) as peak:
                 value = contender.worker.ask(**contender.request)["value"]
             seconds = time.perf_counter() - start
             result = f"{value:,.0f} {unit}" if number > 0 else "ready"
             print(f"  round {number}, {contender.name}: {result} ({seconds:.0f} s)", file=sys.stderr, flush=True)
             if number > 0:
-                figure.add(value, memory.peak)
+                figure.add(value, peak.megabytes)
     return figures
 
 

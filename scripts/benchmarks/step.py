@@ -24,7 +24,7 @@ TURN_IMAGES = {"train": 768, "predict": 2048}
 NETWORKS = ("cancernet", "compact", "keras.applications.MobileNetV2")
 """Networks of `configs/`."""
 KEPT = "hand-written, memory kept"
-"""The hand-written network in a process that keeps freed memory, as CancerNet does, so that only the network differs."""
+"""The hand-written network in a process that keeps freed memory, as CancerNet's does: only the network differs."""
 IDC_WEIGHT = 2.52
 """Weight of IDC patches in the loss: benign patches over IDC patches in the archive."""
 
