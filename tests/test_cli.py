@@ -163,9 +163,12 @@ def test_a_run_goes_on_where_it_stopped(run_folder, fit_arguments, tmp_path):
     assert last["epoch"] == 2
 
 
-@pytest.mark.parametrize("config", ["original", "cancernet", "compact", "mobilenet", "demo"])
-def test_each_configuration_fits_tests_and_predicts(config, archive, cache, tmp_path):
-    arguments = [f"--config=configs/{config}.yaml", f"--data.root={archive}", f"--data.cache={cache}"]
+@pytest.mark.parametrize(
+    "configs", [["original"], ["cancernet"], ["cancernet", "compact"], ["cancernet", "mobilenet"], ["demo"]]
+)
+def test_each_configuration_fits_tests_and_predicts(configs, archive, cache, tmp_path):
+    arguments = [f"--config=configs/{config}.yaml" for config in configs]
+    arguments += [f"--data.root={archive}", f"--data.cache={cache}"]
     quick = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     assert main(["fit", *arguments, *quick, *quiet, f"--trainer.default_root_dir={tmp_path}"]) == 0

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
-from cancernet.benchmark.handwritten import build_handwritten
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.model.fused.layers import Dropout
 from cancernet.model.fused.spatial import _HalvingMaximum
 from cancernet.training.acceleration import compile_network
 from cancernet.training.optimization import OptimizerSettings
 from cancernet.training.task import ClassificationTask
+from scripts.benchmarks.step import build_handwritten
 from tests.model.agreement import cancernet
 from tests.training.quiet import quiet_trainer
 

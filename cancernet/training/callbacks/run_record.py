@@ -30,7 +30,8 @@ class RunRecord(Callback):
         """Write the files."""
         log_dir = trainer.log_dir  # a broadcast: every process has to ask
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not trainer.is_global_zero or log_dir is None or not isinstance(data, IDCDataModule):
+        leaves_nothing = not trainer.loggers and not trainer.checkpoint_callbacks
+        if not trainer.is_global_zero or log_dir is None or leaves_nothing or not isinstance(data, IDCDataModule):
             return
         folder = Path(log_dir)
         write_split(folder, data.split.table(data.store.index), data.split.left_out)

@@ -1,4 +1,4 @@
-"""Data of any size in seconds: a store of noise in the colours of tissue, and archives of PNG files."""
+"""Synthetic data of any size in seconds: a store of noise in the colours of tissue, and archives of PNG files."""
 
 import io
 import zipfile
@@ -11,26 +11,27 @@ from PIL import Image
 
 from cancernet.data.archive.listing import SYNTHETIC_MARK, Listing
 from cancernet.data.store.decode import SIDE
-from cancernet.data.store.decode_pool import Columns, file_checksum
+from cancernet.data.store.decode_pool import file_checksum
+from cancernet.data.store.decode_worker import Columns
 from cancernet.data.store.pack import seal_store
 from cancernet.data.store.store import IMAGES, PatchStore, open_store
 
 CASE_PATCHES = 995
 """Patches a case; the real archive has 277,524 in 279 cases."""
 CASE_COLUMNS = 32
-"""Patches beside each other in a case."""
+"""Columns of the grid of patches in a case."""
 PREVALENCE = 0.284
 TWIN_FOLDER = "IDC_regular_ps50_idx5"
 """The real zip holds the whole tree a second time in this folder."""
 BLOCK = 4096
 
 
-def draw_store(folder: Path, patches: int) -> PatchStore:
-    """Write a store of noise through the project's own writer: some 2 GB and ten seconds for 277,524 patches.
+def make_store(folder: Path, patches: int) -> PatchStore:
+    """Write a store of noise by the package's own writer: some 2 GB and ten seconds for 277,524 patches.
 
     Args:
-        folder: Where it goes; a store that already is there is taken as it is.
-        patches: Number of patches, at least three cases' worth for a split by case.
+        folder: Of the store; one that exists is used as it is.
+        patches: Number of patches, at least those of three cases for a split by case.
     """
     if folder.exists():
         return open_store(folder)
@@ -43,7 +44,7 @@ def draw_store(folder: Path, patches: int) -> PatchStore:
     images.flush()
     del images
     side = np.full(patches, SIDE, np.int16)
-    # Noise never repeats, so any different numbers do for the hashes.
+    # Noise never repeats, so any distinct numbers serve as hashes.
     columns = Columns(generator.permutation(patches).astype(np.uint64), side, side, {})
     seal_store(folder, _listing(patches), columns, file_checksum(folder / IMAGES), folder.name)
     return open_store(folder)
@@ -55,8 +56,8 @@ def draw_patches(count: int, generator: np.random.Generator) -> NDArray[np.uint8
     return colour + generator.integers(0, 64, (count, SIDE, SIDE, 3), np.uint8)
 
 
-def names(patches: int) -> Iterator[tuple[str, int, int, int, int]]:
-    """Yield (path, case, label, x, y) of each patch, in the order of a store."""
+def patch_names(patches: int) -> Iterator[tuple[str, int, int, int, int]]:
+    """Yield path, case, label, x and y (pixels) of each patch, in the order of a store."""
     for row in range(patches):
         case, place = divmod(row, CASE_PATCHES)
         y, x = divmod(place, CASE_COLUMNS)
@@ -67,7 +68,7 @@ def names(patches: int) -> Iterator[tuple[str, int, int, int, int]]:
 
 
 def _listing(patches: int) -> Listing:
-    path, case, label, x, y = zip(*names(patches), strict=True)
+    path, case, label, x, y = zip(*patch_names(patches), strict=True)
     return Listing(
         source=Path("benchmark"),
         kind="folder",
@@ -84,14 +85,14 @@ def _listing(patches: int) -> Listing:
     )
 
 
-def draw_zip(path: Path, patches: int, twice: bool, tiny: bool) -> Path:
+def make_zip(path: Path, patches: int, twice: bool, tiny: bool) -> Path:
     """Write a zip in the layout of the real one.
 
     Args:
-        path: The zip; one that is there already is taken as it is.
+        path: Of the zip; one that exists is used as it is.
         patches: Number of patches.
-        twice: Whether the tree stands in it twice.
-        tiny: Whether patches are of one colour, for archives that are about the number of entries.
+        twice: Whether it holds the tree twice, as the real one does.
+        tiny: Whether each patch has one colour only, for measurements that depend on the number of entries.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,18 +100,18 @@ def draw_zip(path: Path, patches: int, twice: bool, tiny: bool) -> Path:
         partial = path.with_suffix(".partial")
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for folder in ("", f"{TWIN_FOLDER}/") if twice else ("",):
-                for row, (name, *_) in enumerate(names(patches)):
+                for row, (name, *_) in enumerate(patch_names(patches)):
                     archive.writestr(folder + name, contents[row % len(contents)])
             archive.writestr(SYNTHETIC_MARK, "{}")
         partial.replace(path)
     return path
 
 
-def draw_folder(root: Path, patches: int) -> Path:
-    """Write the same as a folder."""
+def make_folder(root: Path, patches: int) -> Path:
+    """Write the same files as `make_zip` into a folder; one that exists is used as it is."""
     if not root.exists():
         contents = _contents(tiny=False)
-        for row, (name, *_) in enumerate(names(patches)):
+        for row, (name, *_) in enumerate(patch_names(patches)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(contents[row % len(contents)])
         (root / SYNTHETIC_MARK).write_text("{}", encoding="utf-8")
@@ -118,7 +119,7 @@ def draw_folder(root: Path, patches: int) -> Path:
 
 
 def _contents(tiny: bool) -> list[bytes]:
-    """Draw some PNG files to be repeated: reading and decoding them costs what different ones cost."""
+    """Return 257 PNG files to be repeated: reading and decoding them costs as much as different ones."""
     generator = np.random.default_rng(1)
     pixels = draw_patches(257, generator)
     if tiny:
@@ -134,7 +135,7 @@ def _contents(tiny: bool) -> list[bytes]:
 
 
 def _smooth(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average neighbours, so that files compress as tissue does (real ones have some 6 kB)."""
+    """Average neighbours, so that files compress as well as tissue (real ones have about 6 kB)."""
     wide: NDArray[np.floating] = pixels.astype(np.float32)
     for axis in (1, 2):
         wide = (wide + np.roll(wide, 1, axis)) / 2

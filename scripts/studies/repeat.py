@@ -1,4 +1,4 @@
-"""One configuration over several seeds and folds, each run finished once."""
+"""Train and test one configuration over several seeds and folds; finished runs are kept."""
 
 import argparse
 import json
@@ -13,30 +13,31 @@ import pandas as pd
 import yaml
 
 from cancernet.checkpoints import read_checkpoint
-from cancernet.cli import main
+from cancernet.cli import main as cancernet
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import paired_mean_difference
 from cancernet.evaluation.comparison import align
-from cancernet.evaluation.run_folder import Run, read_run
+from cancernet.evaluation.results import TestMetrics
+from cancernet.evaluation.run_folder import METRICS, Run, read_metrics, read_run
 from cancernet.files import write_json
 from cancernet.training.checkpoints import recorded_calibration
 
 Part = Literal["validation", "test"]
 
 FIGURES = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
-"""What a table of tested runs shows, at threshold 0.5."""
+"""Columns of tested runs, at threshold 0.5."""
 VALIDATION_FIGURES = ("auroc", "average_precision", "balanced_accuracy")
-"""What a table of validated runs shows; the accuracy at the threshold that was chosen on the same part."""
+"""Columns of validated runs; the balanced accuracy is at the threshold that was chosen on the same part."""
 AT_CHOSEN = "balanced_accuracy_at_validation_threshold"
 RECORD = "options.json"
-"""Beside the run of a trial: what it was made with."""
+"""File in the folder of a trial: the options that its run was made with."""
 CONFIG_OPTIONS = ("--config", "-c")
 COMPARED = ("auroc", "average_precision", "balanced_accuracy", "f1")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a repetition: its seed, its fold of how many (None without cross-validation), and where it lies."""
+    """One run of a study: its seed, its fold, the number of folds (None without cross-validation), and its folder."""
 
     seed: int
     folder: Path
@@ -45,19 +46,19 @@ class Trial:
 
     @property
     def options(self) -> list[str]:
-        """What `fit` is told to make it this trial."""
+        """Options of `fit` for this trial."""
         seeds = [f"--seed_everything={self.seed}", f"--data.seed={self.seed}"]
         fold = [] if self.fold is None else [f"--data.folds={self.folds}", f"--data.fold={self.fold}"]
         return [*seeds, *fold, f"--trainer.default_root_dir={self.folder}"]
 
     @property
     def row(self) -> dict[str, int]:
-        """What tells it from the others in a table."""
+        """Columns that tell it from the others in a table."""
         return {"seed": self.seed} | ({} if self.fold is None else {"fold": self.fold})
 
 
 def plan(output: Path, seeds: Sequence[int], folds: int | None = None) -> list[Trial]:
-    """List the trials of a repetition, each in a folder of its own: every seed, or every fold of every seed."""
+    """List the trials of a study, each with a folder: every seed, or every fold of every seed."""
     if folds is None:
         return [Trial(seed, output / f"seed-{seed}") for seed in seeds]
     return [Trial(seed, output / f"seed-{seed}-fold-{fold}", fold, folds) for seed in seeds for fold in range(folds)]
@@ -66,21 +67,21 @@ def plan(output: Path, seeds: Sequence[int], folds: int | None = None) -> list[T
 def repeat(
     trials: Sequence[Trial], arguments: Sequence[str], part: Part = "test", checkpoint: str = "best"
 ) -> pd.DataFrame:
-    """Fit and judge a configuration once a trial; what has been finished before is not run again.
+    """Train and evaluate a configuration in each trial; finished runs are kept.
 
     Args:
-        trials: From `plan`. Each seed seeds the weights, the order of the patches and, where it is drawn, the split.
+        trials: From `plan`. A seed is that of the weights, the order of the patches and, where it is random, the split.
         arguments: Command line of `fit`, without seeds and folders.
         part: `validation` never looks at the test part, so that recipes can be chosen by it.
-        checkpoint: Which checkpoint is judged, `best` or `last`.
+        checkpoint: Which checkpoint is evaluated, `best` or `last`.
 
     Returns:
-        One row a trial: `seed`, `fold` where there are any, and the figures of the part.
+        One row a trial: `seed`, `fold` in cross-validation, and the metrics of the part.
 
     Raises:
         InputError: A run failed, left nothing to read, or was made with other options; those before it are kept.
     """
-    return pd.DataFrame([{**trial.row, **_judge(trial, arguments, part, f"{checkpoint}.ckpt")} for trial in trials])
+    return pd.DataFrame([{**trial.row, **_evaluate(trial, arguments, part, f"{checkpoint}.ckpt")} for trial in trials])
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -90,10 +91,10 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
-    """Set the mean over the trials of one configuration against that of another, on the same test patches.
+    """Compare the mean over the trials of one configuration with that of another, on the same test patches.
 
     Returns:
-        One row a metric of `COMPARED`, the rates at each run's own threshold of validation (0.5 where it has none):
+        One row a metric of `COMPARED`, the rates at each run's validation threshold (0.5 where it has none):
         `a`, `b`, `estimate` (a - b), `low` and `high` (95 % over cases, paired), `draws`.
 
     Raises:
@@ -102,15 +103,15 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
     first, second = ([_tested(trial) for trial in side] for side in (trials, others))
     runs = [*first, *second]
     tables = align(runs)
-    judged = [(table["probability"].to_numpy(), _threshold(run)) for run, table in zip(runs, tables, strict=True)]
+    scores = [(table["probability"].to_numpy(), _threshold(run)) for run, table in zip(runs, tables, strict=True)]
     label, case = tables[0]["label"].to_numpy(), tables[0]["case"].to_numpy(dtype=object)
-    a, b = judged[: len(first)], judged[len(first) :]
+    a, b = scores[: len(first)], scores[len(first) :]
     differences = paired_mean_difference(label, a, b, case, metrics=COMPARED)
     return pd.DataFrame([{"metric": name, **vars(difference)} for name, difference in differences.items()])
 
 
-def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
-    """Return the figures of a trial, which is run as far as it was not yet."""
+def _evaluate(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
+    """Return the metrics of a trial; what is missing of its run is run."""
     file = _fitted(trial.folder, checkpoint)
     wanted = _spell_out(arguments)
     if file is not None:
@@ -126,15 +127,15 @@ def _judge(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) 
         if calibration is None or "auroc" not in calibration:
             raise InputError(f"{file}: an earlier version calibrated it; run `cancernet calibrate {file}`")
         return {name: calibration[name] for name in VALIDATION_FIGURES}
-    if (metrics := _metrics(trial.folder, checkpoint)) is None:
+    if (found := _newest_test(trial.folder, checkpoint)) is None:
         run_command(["test", f"--ckpt_path={file}"])
-        if (metrics := _metrics(trial.folder, checkpoint)) is None:
-            raise InputError(f"{trial.folder}: test left no metrics.json of {checkpoint} here")
-    return _figures(metrics)
+        if (found := _newest_test(trial.folder, checkpoint)) is None:
+            raise InputError(f"{trial.folder}: test left no {METRICS} of {checkpoint} here")
+    return _columns(found[1])
 
 
 def _spell_out(arguments: Sequence[str]) -> list[Any]:
-    """Return a command line with the content of configuration files in the place of their names."""
+    """Return a command line with the names of configuration files replaced by their content."""
     spelled: list[Any] = []
     previous = ""
     for argument in arguments:
@@ -147,7 +148,7 @@ def _spell_out(arguments: Sequence[str]) -> list[Any]:
 
 
 def _check_same(record: Path, wanted: list[Any]) -> None:
-    """Refuse to pass a run off as one of another configuration.
+    """Refuse a finished run of another configuration.
 
     Raises:
         InputError: The finished run was made with other options than those given now.
@@ -165,23 +166,23 @@ def _check_same(record: Path, wanted: list[Any]) -> None:
 
 
 def read_tested(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return the table that `repeat` returns, of trials that were tested, by whatever means they were trained.
+    """Return the table that `repeat` returns of trials that were tested, however they were trained.
 
     Raises:
         InputError: A trial was not tested.
     """
-    return pd.DataFrame([{**trial.row, **_figures(_tested(trial).metrics)} for trial in trials])
+    return pd.DataFrame([{**trial.row, **_columns(_tested(trial).metrics)} for trial in trials])
 
 
 def is_tested(trial: Trial) -> bool:
-    """Return whether a test left its figures."""
-    return _metrics(trial.folder) is not None
+    """Return whether a test left its metrics."""
+    return _newest_test(trial.folder) is not None
 
 
-def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    chosen = metrics["at_validation_threshold"]
-    figures = {name: metrics[name] for name in FIGURES}
-    return figures if chosen is None else {**figures, AT_CHOSEN: chosen["balanced_accuracy"]}
+def _columns(metrics: TestMetrics) -> dict[str, float]:
+    chosen = metrics.at_validation_threshold
+    columns = {name: metrics[name] for name in FIGURES}
+    return columns if chosen is None else {**columns, AT_CHOSEN: chosen.balanced_accuracy}
 
 
 def _fitted(folder: Path, checkpoint: str) -> Path | None:
@@ -191,25 +192,25 @@ def _fitted(folder: Path, checkpoint: str) -> Path | None:
     return finished[-1] if finished else None
 
 
-def _metrics(folder: Path, checkpoint: str | None = None) -> dict[str, Any] | None:
-    """Return what the newest test found, of a certain checkpoint."""
-    for file in sorted(folder.glob("lightning_logs/**/metrics.json"), key=lambda file: -file.stat().st_mtime):
-        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if checkpoint in (None, metrics["checkpoint"]):
-            return {**metrics, "folder": str(file.parent)}
+def _newest_test(folder: Path, checkpoint: str | None = None) -> tuple[Path, TestMetrics] | None:
+    """Return the run folder and the metrics of the newest test, of a certain checkpoint if it is given."""
+    for file in sorted(folder.glob(f"lightning_logs/**/{METRICS}"), key=lambda file: -file.stat().st_mtime):
+        metrics = read_metrics(file.parent)
+        if checkpoint in (None, metrics.checkpoint):
+            return file.parent, metrics
     return None
 
 
 def _tested(trial: Trial) -> Run:
-    metrics = _metrics(trial.folder)
-    if metrics is None:
+    found = _newest_test(trial.folder)
+    if found is None:
         raise InputError(f"{trial.folder}: no tested run to compare with; repeat that configuration first")
-    return read_run(Path(metrics["folder"]))
+    return read_run(found[0])
 
 
 def _threshold(run: Run) -> float:
-    chosen = run.metrics["at_validation_threshold"]
-    return 0.5 if chosen is None else float(chosen["threshold"])
+    chosen = run.metrics.at_validation_threshold
+    return 0.5 if chosen is None or chosen.threshold is None else chosen.threshold
 
 
 def run_command(arguments: list[str]) -> None:
@@ -218,22 +219,24 @@ def run_command(arguments: list[str]) -> None:
     Raises:
         InputError: It failed, and has said why.
     """
-    if status := main(arguments):
-        raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; mend that and run again")
+    if status := cancernet(arguments):
+        raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; fix that and run again")
 
 
 @explained("repeat")
-def console(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/repeat`."""
     parser = argparse.ArgumentParser(
-        prog="scripts/repeat", description=__doc__, epilog="Everything else is handed on to `cancernet fit`."
+        prog="scripts/repeat", description=__doc__, epilog="All other options go to `cancernet fit`."
     )
     parser.add_argument("output", type=Path, help="folder of all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
     parser.add_argument("--folds", type=int, help="one run a fold of every seed")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which checkpoint is judged")
-    parser.add_argument("--part", choices=("validation", "test"), default="test", help="what it is judged on")
-    parser.add_argument("--against", type=Path, help="output folder of another configuration, to be compared with")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which checkpoint is evaluated")
+    parser.add_argument(
+        "--part", choices=("validation", "test"), default="test", help="the part that it is evaluated on"
+    )
+    parser.add_argument("--against", type=Path, help="output folder of another configuration, to compare with")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     trials = plan(given.output, given.seeds, given.folds)
@@ -245,11 +248,11 @@ def console(arguments: list[str] | None = None) -> int:
     if given.against is not None:
         differences = contrast(trials, plan(given.against, given.seeds, given.folds))
         differences.to_csv(given.output / f"against-{given.against.name}.csv", index=False)
-        print(f"less {given.against}, means over the runs, 95 % intervals over cases")
+        print(f"difference from {given.against}: means over the runs, 95 % intervals over cases")
         print(differences.round(4).to_string(index=False), end="\n\n")
     print(given.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    sys.exit(main())

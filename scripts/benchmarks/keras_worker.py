@@ -1,30 +1,25 @@
-"""Training and inference by Keras' own means, under the backend that KERAS_BACKEND names. Run by `rounds`.
+"""The worker that trains and predicts by Keras' own methods, on the backend that KERAS_BACKEND names.
 
-Needs Keras, its backend and NumPy only, so that TensorFlow may live in an environment of its own.
+Needs Keras, its backend and NumPy only, so that TensorFlow can live in an environment of its own.
 """
 
-import os
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
-
-from cancernet.benchmark.turns import serve, timed
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 
 from cancernet.model.network import CancerNet
+from scripts.benchmarks.worker import serve, time_steps
 
 
 def build_step(task: str, batch: int, jit: bool, bf16: bool, repeat: int) -> tuple[Callable[[], Any], int]:
-    """Return a function that makes some steps as Keras makes them, and how many images it takes."""
+    """Return a function that trains or predicts by a method of `keras.Model`, and how many images it takes."""
     keras.config.set_dtype_policy("mixed_bfloat16" if bf16 else "float32")
     model = CancerNet.build()
     keras.config.set_dtype_policy("float32")
     model.compile(
-        # Keras 3 knows no `decay`; a schedule costs nothing that shows here.
+        # Keras 3 has no `decay`; a schedule in its place costs nothing that shows here.
         optimizer=keras.optimizers.Adagrad(learning_rate=1e-2),
         loss="binary_crossentropy",
         jit_compile=jit,
@@ -42,7 +37,7 @@ def build_step(task: str, batch: int, jit: bool, bf16: bool, repeat: int) -> tup
 
 
 def main() -> None:
-    """Answer turns."""
+    """Answer with the speed of a method."""
     steps: dict[tuple[Any, ...], tuple[Callable[[], Any], int]] = {}
 
     def answer(task: str, batch: int, jit: bool, bf16: bool, repeat: int) -> dict[str, Any]:
@@ -50,19 +45,9 @@ def main() -> None:
         if key not in steps:
             steps[key] = build_step(*key)
         step, count = steps[key]
-        return timed(step, repeat * batch // count, count)
+        return time_steps(step, repeat * batch // count, count)
 
-    backend = keras.config.backend()
-    name = "tensorflow-cpu" if backend == "tensorflow" and not _installed("tensorflow") else backend
-    serve(answer, {"keras": keras.__version__, backend: version(name)})
-
-
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except ImportError:
-        return False
-    return True
+    serve(answer)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The leak, measured: one recipe under a split by patch and under a split by case."""
+"""Measure what a split by patch hides: one recipe, one data set, split by patch and by case."""
 
 import argparse
 import sys
@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cancernet.errors import explained
-from cancernet.studies.repetition import plan, repeat, summarise
+from scripts.studies.repeat import plan, repeat, summarise
 
-CONFIG = Path(__file__).parents[2] / "configs" / "original.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "original.yaml"
 """The recipe of the tutorial whose split leaks."""
 SPLITS = ("patch", "case")
 
@@ -21,7 +21,7 @@ def measure(archive: str, output: Path, seeds: list[int], options: list[str]) ->
 
     Args:
         archive: Root of the data.
-        output: Folder of runs and results; what is finished in it is not run again.
+        output: Folder of runs and results; finished runs in it are kept.
         seeds: One run a seed and split.
         options: Further options of `cancernet fit`.
 

@@ -1,9 +1,10 @@
-"""What each ingredient of a recipe is worth: variants of one configuration, judged on the validation part only."""
+"""Train variants of one configuration and compare them on the validation part: the effect of each ingredient."""
 
 import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,30 @@ import yaml
 
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.report.formatting import figure, signed
-from cancernet.studies.repetition import VALIDATION_FIGURES, Trial, plan, repeat
+from scripts.studies.repeat import VALIDATION_FIGURES, Trial, plan, repeat
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
 
 
-def read_variants(file: Path) -> dict[str, dict[str, Any]]:
-    """Read a study: name of a variant -> what it changes in the configuration, as `fit --config` takes it.
+@dataclass(frozen=True)
+class Variant:
+    """A variant: its name, its title in the table, and its change of the configuration, as `fit --config` takes it."""
+
+    name: str
+    title: str
+    change: dict[str, Any]
+
+    def folder(self, output: Path) -> Path:
+        """Return the folder of its runs: named by the name, or by the title, as earlier versions did."""
+        named, titled = (output / text.replace(" ", "-") for text in (self.name, self.title))
+        return titled if titled.exists() and not named.exists() else named
+
+
+def read_variants(file: Path) -> list[Variant]:
+    """Read a YAML file of variants.
 
     Raises:
-        InputError: Not such a file.
+        InputError: It cannot be read, or holds something else.
     """
     try:
         variants = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -29,13 +44,16 @@ def read_variants(file: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"{file}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(variants, dict) or not all(isinstance(change, dict) for change in variants.values()):
         raise InputError(f"{file}: expected the name of each variant, and below it what it changes, as in {VARIANTS}")
-    return variants
+    return [
+        Variant(name, str(change.get("title", name)), {key: change[key] for key in change if key != "title"})
+        for name, change in variants.items()
+    ]
 
 
 def run_variant(
     trials: Sequence[Trial], change: dict[str, Any], arguments: Sequence[str], checkpoint: str
 ) -> pd.DataFrame:
-    """Train one variant once a trial and return its figures of the validation part, one row a trial."""
+    """Train a variant in each trial and return its validation metrics, one row a trial."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "variant.yaml"
         file.write_text(yaml.safe_dump(change), encoding="utf-8")
@@ -43,10 +61,10 @@ def run_variant(
 
 
 def tabulate(runs: dict[str, pd.DataFrame]) -> str:
-    """Return the figures of each variant as a Markdown table.
+    """Return the metrics of each variant, by its title, as a Markdown table.
 
-    Means and standard deviations over its runs; its AUROC less the first variant's of the same seed and fold, as the
-    mean over these pairs and its standard error.
+    Means and standard deviations over the runs; differences in AUROC from the first variant's run of the same seed and
+    fold, as the mean over these pairs and its standard error.
     """
     lines = ["| variant | AUROC | less the first | average precision | balanced accuracy |", "|---|---|---|---|---|"]
     reference = next(iter(runs.values()))["auroc"]
@@ -59,32 +77,30 @@ def tabulate(runs: dict[str, pd.DataFrame]) -> str:
 
 
 @explained("ablate")
-def console(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/ablate`."""
     parser = argparse.ArgumentParser(
-        prog="scripts/ablate", description=__doc__, epilog="Everything else is handed on to `cancernet fit`."
+        prog="scripts/ablate", description=__doc__, epilog="All other options go to `cancernet fit`."
     )
     parser.add_argument("output", type=Path, help="folder of all runs and of the table")
     parser.add_argument("--variants", type=Path, default=VARIANTS, help="YAML file of variants; the first is the base")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
     parser.add_argument("--folds", type=int, help="one run a fold of every seed")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is judged")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is evaluated")
     given, options = parser.parse_known_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     variants = read_variants(given.variants)
-    if unknown := set(given.only or ()) - set(variants):
-        raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(variants)}")
-    runs = {
-        name: run_variant(
-            plan(given.output / name.replace(" ", "-"), given.seeds, given.folds), change, options, given.checkpoint
-        )
-        for name, change in variants.items()
-        if given.only is None or name in given.only
-    }
-    pd.concat([table.assign(variant=name) for name, table in runs.items()]).to_csv(
-        given.output / "ablation.csv", index=False
-    )
+    names = [variant.name for variant in variants]
+    if unknown := set(given.only or ()) - set(names):
+        raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(names)}")
+    runs = {}
+    for variant in variants:
+        if given.only is None or variant.name in given.only:
+            trials = plan(variant.folder(given.output), given.seeds, given.folds)
+            metrics = run_variant(trials, variant.change, options, given.checkpoint)
+            runs[variant.title] = metrics.assign(variant=variant.name)
+    pd.concat(runs.values()).to_csv(given.output / "ablation.csv", index=False)
     table = tabulate(runs)
     (given.output / "ablation.md").write_text(table, encoding="utf-8")
     print(table, given.output, sep="\n")
@@ -92,4 +108,4 @@ def console(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    sys.exit(main())

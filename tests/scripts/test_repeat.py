@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cancernet.cli import main
+from cancernet.cli import main as cancernet
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_mean_difference
-from cancernet.studies import ablation, keras_fit, repetition
-from cancernet.studies.repetition import COMPARED, console, contrast, plan, summarise
+from scripts.studies import ablate, keras_fit, repeat
+from scripts.studies.repeat import COMPARED, contrast, main, plan, summarise
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", *QUICK]
@@ -24,12 +24,12 @@ def data(archive, cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def repeated(data, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "plain"
-    assert console([str(output), "--seeds", "0", "1", *data, *SHORT]) == 0
+    assert main([str(output), "--seeds", "0", "1", *data, *SHORT]) == 0
     return output
 
 
 def refuse_runs(monkeypatch):
-    monkeypatch.setattr(repetition, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
+    monkeypatch.setattr(repeat, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
 
 
 def test_each_seed_is_run_once(repeated, data, monkeypatch):
@@ -37,36 +37,36 @@ def test_each_seed_is_run_once(repeated, data, monkeypatch):
     assert runs["seed"].tolist() == [0, 1]
     assert runs["auroc"].nunique() == 2
     refuse_runs(monkeypatch)
-    assert console([str(repeated), "--seeds", "0", "1", *data, *SHORT]) == 0
+    assert main([str(repeated), "--seeds", "0", "1", *data, *SHORT]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(repeated / "runs.csv"), runs)
 
 
 def test_a_run_is_not_passed_off_as_one_of_another_configuration(repeated, data, monkeypatch, tmp_path, capsys):
     refuse_runs(monkeypatch)
-    assert console([str(repeated), "--seeds", "0", *data, *SHORT, "--model.dropout=0.5"]) == 2
+    assert main([str(repeated), "--seeds", "0", *data, *SHORT, "--model.dropout=0.5"]) == 2
     assert "first difference: --model.dropout=0.5); give another output folder" in capsys.readouterr().err
 
 
 def test_a_configuration_file_counts_by_its_content(tmp_path):
     file = tmp_path / "some.yaml"
     file.write_text("model: {dropout: 0.5}")
-    before = repetition._spell_out(["--config", str(file), "--trainer.max_epochs=1"])
+    before = repeat._spell_out(["--config", str(file), "--trainer.max_epochs=1"])
     assert before == ["--config", {"model": {"dropout": 0.5}}, "--trainer.max_epochs=1"]
     file.write_text("model: {dropout: 0.25}")
-    assert repetition._spell_out([f"--config={file}"]) == [{"model": {"dropout": 0.25}}]
+    assert repeat._spell_out([f"--config={file}"]) == [{"model": {"dropout": 0.25}}]
 
 
 def test_another_checkpoint_is_tested_without_training_again(repeated, data, monkeypatch, tmp_path):
     ran = []
-    run = repetition.run_command
-    monkeypatch.setattr(repetition, "run_command", lambda arguments: (ran.append(arguments[0]), run(arguments)))
-    repetition.repeat(plan(repeated, [1]), [*data, *SHORT], "test", "last")
+    run = repeat.run_command
+    monkeypatch.setattr(repeat, "run_command", lambda arguments: (ran.append(arguments[0]), run(arguments)))
+    repeat.repeat(plan(repeated, [1]), [*data, *SHORT], "test", "last")
     assert ran == ["test"]
 
 
 def test_validation_never_looks_at_the_test_part(repeated, data, monkeypatch):
     refuse_runs(monkeypatch)
-    runs = repetition.repeat(plan(repeated, [0, 1]), [*data, *SHORT], "validation")
+    runs = repeat.repeat(plan(repeated, [0, 1]), [*data, *SHORT], "validation")
     assert list(runs.columns) == ["seed", "auroc", "average_precision", "balanced_accuracy"]
 
 
@@ -80,20 +80,20 @@ def test_every_fold_of_every_seed_is_a_trial(tmp_path):
 def test_folds_share_out_the_cases(archive, cache, tmp_path):
     output = tmp_path / "folds"
     options = [f"--data.root={archive}", f"--data.cache={cache}", *SHORT]
-    assert console([str(output), "--seeds", "0", "--folds", "2", *options]) == 0
+    assert main([str(output), "--seeds", "0", "--folds", "2", *options]) == 0
     assert pd.read_csv(output / "runs.csv")[["seed", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1]]
-    judged = [
+    tested = [
         set(table.loc[table["part"] == "test", "case"])
         for table in map(pd.read_parquet, sorted(output.glob("*/lightning_logs/*/predictions.parquet")))
     ]
-    assert len(judged[0] | judged[1]) == 12
-    assert not judged[0] & judged[1]
+    assert len(tested[0] | tested[1]) == 12
+    assert not tested[0] & tested[1]
 
 
 def test_a_configuration_is_contrasted_with_another_on_the_same_patches(repeated, data, tmp_path):
     other = tmp_path / "other"
     arguments = [str(other), "--seeds", "0", "1", "--against", str(repeated), *data, *SHORT]
-    assert console([*arguments, "--model.learning_rate=0.01"]) == 0
+    assert main([*arguments, "--model.optimizer.lr=0.01"]) == 0
     written = pd.read_csv(other / "against-plain.csv", index_col="metric")
     assert list(written.index) == [name for name in paired_metrics() if name in COMPARED]
     means = [pd.read_csv(folder / "runs.csv")["auroc"].mean() for folder in (other, repeated)]
@@ -109,7 +109,7 @@ def paired_metrics():
 
 
 def test_a_run_that_leaves_nothing_is_named(tmp_path, data, capsys):
-    assert console([str(tmp_path), "--seeds", "0", *data, *SHORT, "--trainer.enable_checkpointing=false"]) == 2
+    assert main([str(tmp_path), "--seeds", "0", *data, *SHORT, "--trainer.enable_checkpointing=false"]) == 2
     assert "seed-0" in capsys.readouterr().err
 
 
@@ -120,19 +120,19 @@ def test_summary_is_mean_and_sample_deviation():
 
 def test_variants_change_what_they_say_and_are_held_against_the_first(data, tmp_path, capsys):
     study = tmp_path / "study.yaml"
-    study.write_text("base: {}\nslow: {model: {learning_rate: 1.0e-9}}\n")
+    study.write_text("base: {}\nslow: {title: slow learning, model: {optimizer: {lr: 1.0e-9}}}\n")
     arguments = [str(tmp_path / "out"), "--variants", str(study), "--seeds", "0", *data, *SHORT]
-    assert ablation.console(arguments) == 0
+    assert ablate.main(arguments) == 0
     table = pd.read_csv(tmp_path / "out" / "ablation.csv")
     assert table["variant"].tolist() == ["base", "slow"]
     means = table.groupby("variant")["auroc"].mean()
     text = (tmp_path / "out" / "ablation.md").read_text()
-    assert f"{means['slow']:.3f} ±" in text
+    assert f"| slow learning | {means['slow']:.3f} ±" in text
     assert "| base |" in text
     assert not list((tmp_path / "out").rglob("metrics.json"))
     config = next((tmp_path / "out" / "slow").rglob("config.yaml")).read_text()
-    assert "learning_rate: 1.0e-09" in config
-    assert ablation.console([*arguments, "--only", "fast"]) == 2
+    assert "lr: 1.0e-09" in config
+    assert ablate.main([*arguments, "--only", "fast"]) == 2
     assert "base, slow" in capsys.readouterr().err
 
 
@@ -140,7 +140,7 @@ def test_differences_are_taken_between_runs_of_the_same_fold():
     first = pd.DataFrame({"seed": 0, "fold": [0, 1, 2], "auroc": [0.7, 0.8, 0.9]})
     first = first.assign(average_precision=0.5, balanced_accuracy=0.5)
     second = first.assign(auroc=first["auroc"] + [0.01, 0.02, 0.03])
-    text = ablation.tabulate({"first": first, "second": second})
+    text = ablate.tabulate({"first": first, "second": second})
     assert "| second | 0.820 ± 0.110 | +0.020 ± 0.006 |" in text
     assert "| first | 0.800 ± 0.100 | 0.000 ± 0.000 |" in text.replace("+0.000", "0.000")
 
@@ -148,19 +148,19 @@ def test_differences_are_taken_between_runs_of_the_same_fold():
 def test_the_shipped_variants_are_configurations(tmp_path):
     """All at once, as parsing takes its time: what one name says twice is checked in its last form."""
     everything: dict = {}
-    for change in ablation.read_variants(ablation.VARIANTS).values():
-        for room, settings in change.items():
+    for variant in ablate.read_variants(ablate.VARIANTS):
+        for room, settings in variant.change.items():
             everything.setdefault(room, {}).update(settings)
     file = tmp_path / "variant.yaml"
-    file.write_text(ablation.yaml.safe_dump(everything))
-    assert main(["fit", "--config=configs/cancernet.yaml", f"--config={file}", "--print_config"]) == 0
+    file.write_text(ablate.yaml.safe_dump(everything))
+    assert cancernet(["fit", "--config=configs/cancernet.yaml", f"--config={file}", "--print_config"]) == 0
 
 
-def test_keras_own_fit_is_judged_like_ours(repeated, archive, cache, data, capsys):
+def test_keras_own_fit_is_tested_like_a_run(repeated, archive, cache, data, capsys):
     output = repeated.parent / "keras"
     split = next(option for option in data if "split" in option).split("=")[1]
     arguments = [str(output), "--seeds", "0", "1", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
-    assert keras_fit.console([*arguments, "--split", split]) == 0
+    assert keras_fit.main([*arguments, "--split", split]) == 0
     assert "auroc" in capsys.readouterr().out
     differences = contrast(plan(repeated, [0, 1]), plan(output, [0, 1])).set_index("metric")
     assert differences["draws"].min() > 1000

@@ -1,7 +1,7 @@
-"""The recipe of 2019 by Keras' own `fit`, judged by our `test`: what `configs/original.yaml` has to be equal to.
+"""The recipe of 2019 by Keras' own `fit`, evaluated by `cancernet test`: the reference for `configs/original.yaml`.
 
-Network, compiled model, optimiser, loss, class weights, batch norm and dropout are Keras' own here; only the patches,
-their split and their augmentation are ours, so that a difference can come from nothing but the way of training.
+Network, compiled model, optimizer, loss, class weights, batch norm and dropout are Keras' own here. Patches, split and
+augmentation are this project's, so that only the way of training can make a difference.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import keras  # noqa: E402  (the backend must be settled before)
 from cancernet.data.augment import scale_and_augment  # noqa: E402
 from cancernet.data.datamodule import IDCDataModule  # noqa: E402
 from cancernet.model.network import CancerNet  # noqa: E402
-from cancernet.studies.repetition import (  # noqa: E402
+from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
+from scripts.studies.repeat import (  # noqa: E402
     Trial,
     is_tested,
     plan,
@@ -29,16 +30,15 @@ from cancernet.studies.repetition import (  # noqa: E402
     run_command,
     summarise,
 )
-from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 
 BATCH = 32
 RATE, DECAY = 1e-2, 2.5e-4
 EPSILON = 1e-14
-"""Keras 3 adds it inside the root, Keras of 2019 added 1e-7 outside: the root of this is that."""
+"""Keras 3 adds it inside the square root, Keras of 2019 added 1e-7 outside, which is the root of this."""
 
 
 class Batches(keras.utils.PyDataset):
-    """The training part in the order, and with the augmentation, of our data module."""
+    """The training part in the order, and with the augmentation, of `IDCDataModule`."""
 
     def __init__(self, data: IDCDataModule) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) 
 
 
 @explained("fit_by_keras")
-def console(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; see `scripts/fit_by_keras`."""
     parser = argparse.ArgumentParser(prog="scripts/fit_by_keras", description=__doc__)
     parser.add_argument("output", type=Path, help="folder of all runs, for `scripts/repeat --against`")
@@ -134,4 +134,4 @@ def console(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Measurements of speed and memory, side by side; `scripts/benchmark` runs them. No part of a training run."""

@@ -1,1 +1,0 @@
-"""Studies made of many runs: they stand on top of the command line."""
