@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows: leftovers are told by their age alone
     fcntl = None  # type: ignore[assignment]
 
-LOCK = "lock"
+LOCK = ".cancernet-lock"
 """In a partial folder: the file that its writer keeps locked for as long as it lives."""
 ABANDONED_AFTER = 24 * 3600.0
 """Seconds after which a partial folder without a lock file is taken for a leftover; no packing takes that long."""

@@ -19,14 +19,13 @@ from cancernet.data.synthetic.archive import DEFAULT_SEED, PATCH, cut_patches
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature
-from cancernet.export.check import TOLERANCE, Agreement, check
+from cancernet.export.check import BATCH, TOLERANCE, Agreement, check
 from cancernet.export.metadata import describe
 from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
 from cancernet.training.checkpoints import network_config, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
-BATCH = 128
 
 
 def export(

@@ -194,6 +194,19 @@ def test_a_difference_is_found(checkpoint, patches, tmp_path, agreeing, noise):
     assert found.difference == pytest.approx(0.01, abs=1e-5)
 
 
+def test_other_weights_in_safetensors_are_found(checkpoint, patches, tmp_path, agreeing, noise):
+    from safetensors.torch import load_file, save_file
+
+    file = tmp_path / "model.safetensors"
+    export(checkpoint, "safetensors", file)
+    expected = probabilities(checkpoint, patches)
+    assert check.check("safetensors", file, patches, expected)[0].difference < 1e-6
+    metadata, state = read_metadata("safetensors", file), load_file(file)
+    state["classifier.bias"] += torch.tensor([0.0, 0.5])
+    save_file(state, file, {"cancernet": json.dumps(metadata)})
+    assert check.check("safetensors", file, patches, expected)[0].difference > 0.01
+
+
 def test_without_its_runtime_nothing_is_written_unless_unchecked(checkpoint, tmp_path, noise, monkeypatch, capsys):
     monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("onnxruntime", None)])
     output = tmp_path / "model.onnx"

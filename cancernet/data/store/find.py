@@ -7,8 +7,6 @@ import platformdirs
 from cancernet.data.archive.source import Source
 from cancernet.data.store.pack import pack_source
 from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
-from cancernet.errors import InputError
-from cancernet.files import replacing
 
 SYNTHETIC = "synthetic"
 """The word that stands for the synthetic archive of the default size."""
@@ -44,15 +42,7 @@ def find_synthetic(cache: str | Path | None = None) -> Path:
 
     path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
     if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                synthesize(partial, DEFAULT_CASES, DEFAULT_SEED)
-        except OSError as error:
-            raise InputError(
-                f"cannot write the synthetic archive {path} ({error.strerror or error}): "
-                "free the disk or choose another cache folder"
-            ) from error
+        synthesize(path, DEFAULT_CASES, DEFAULT_SEED)
     return path
 
 
