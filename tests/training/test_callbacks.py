@@ -20,8 +20,8 @@ def test_figures_come_every_few_epochs_and_at_the_end(epochs, drawn, monkeypatch
     task, figures = SimpleNamespace(computed={"val": {}}), TensorBoardFigures(every_n_epochs=5)
     for epoch in range(epochs):
         trainer.current_epoch, trainer.global_step = epoch, epoch + 1
-        figures.on_validation_end(trainer, task)  # type: ignore[arg-type]
-    figures.on_train_end(trainer, task)  # type: ignore[arg-type]
+        figures.on_validation_end(trainer, task)
+    figures.on_train_end(trainer, task)
     assert steps == drawn
 
 

@@ -28,8 +28,8 @@ class RunCheckpoint(ModelCheckpoint):
         state, self._restored = self._restored, None
         if state is None or self.monitor is None:
             return
-        found = {self._adopt(path, trainer): score for path, score in state["best_k_models"].items()}
-        found = {path: score for path, score in found.items() if path is not None}
+        adopted = ((self._adopt(path, trainer), score) for path, score in state["best_k_models"].items())
+        found = {path: score for path, score in adopted if path is not None}
         if not found:
             return
         self.best_k_models = found
