@@ -195,7 +195,7 @@ def intervals_of(
 ) -> Intervals:
     """Resample cases for intervals at 0.5, at the chosen threshold (or one for each patch), and of means over cases."""
     columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
-    means = {name: bootstrap_case_mean(values, **drawn(settings)) for name, values in columns.items()}
+    means = {name: bootstrap_case_mean(values, **_arguments(settings)) for name, values in columns.items()}
     at_threshold, at_chosen = _interval_pair(scores, chosen, settings)
     return Intervals(
         **dict(settings),
@@ -217,12 +217,12 @@ def differences_of(
         threshold_a,
         threshold_b,
         metrics=RANKS + RATES,
-        **drawn(settings),
-    ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **drawn(settings))
+        **_arguments(settings),
+    ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **_arguments(settings))
     return PerMetric[Difference].model_validate(differences)
 
 
-def drawn(settings: Bootstrap) -> dict[str, Any]:
+def _arguments(settings: Bootstrap) -> dict[str, Any]:
     """Settings as arguments of the functions in `bootstrap`."""
     return {name: settings[name] for name in ("draws", "seed", "level")}
 
@@ -233,7 +233,7 @@ def _interval_pair(
     """Intervals at 0.5 and at the chosen threshold; only the rates differ."""
 
     def resample(probability: np.ndarray, metrics: tuple[str, ...]) -> dict[str, object]:
-        return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **drawn(settings)))
+        return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **_arguments(settings)))
 
     fixed = resample(scores.probability, RANKS + RATES) | resample(scores.exact, LOSSES)
     at_chosen = (
