@@ -332,12 +332,12 @@ def test_folds_pool_into_one_page(folds, tmp_path):
     for key in (None, "at_validation_threshold"):
         parts = [(run.metrics if key is None else run.metrics[key])["confusion_matrix"] for run in runs]
         whole = (pooled if key is None else pooled[key])["confusion_matrix"]
-        assert whole == np.sum(parts, axis=0).tolist()
+        assert np.array_equal(whole, np.sum(parts, axis=0))
     assert pooled["auroc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
     for number, point in enumerate(pooled["operating_points"]):
         counts = [
             confusion(
-                run.tested["label"], run.judged["probability"], run.metrics["operating_points"][number]["threshold"]
+                run.tested["label"], run.tested["probability"], run.metrics["operating_points"][number]["threshold"]
             )
             for run in runs
         ]
@@ -396,23 +396,28 @@ def test_a_patch_in_two_folds_is_refused(folds, tmp_path):
         subject_of([read_run(single), read_run(single)])
 
 
+def altered(record, **changes):
+    """The same record with other values, which need not fit together."""
+    return record.model_copy(update=changes)
+
+
 def said(metrics, **changes):
-    return " ".join(statement.text for statement in describe(metrics | changes))
+    return " ".join(statement.text for statement in describe(altered(metrics, **changes)))
 
 
 def test_words_follow_the_figures(folder):
     metrics = read_run(folder).metrics
     plain = said(metrics)
-    assert metrics["worst_tenth"][0] in plain
-    chosen = metrics["at_validation_threshold"]
-    assert f"{chosen['confusion_matrix'][1][1]:,} of" in plain
+    assert metrics.worst_tenth[0] in plain
+    chosen = metrics.at_validation_threshold
+    assert f"{chosen.confusion_matrix[1][1]:,} of" in plain
     assert "Patches were split at random" in said(metrics, leaks=True)
-    assert "drawn by a program" in said(metrics, synthetic=True)
-    turned = chosen | {"sensitivity": 0.98, "specificity": 0.5}
+    assert "synthetic" in said(metrics, synthetic=True)
+    turned = altered(chosen, sensitivity=0.98, specificity=0.5)
     assert "fails on benign patches more often" in said(metrics, at_validation_threshold=turned)
-    turned = chosen | {"sensitivity": 0.5, "specificity": 0.98}
+    turned = altered(chosen, sensitivity=0.5, specificity=0.98)
     assert "fails on IDC patches more often" in said(metrics, at_validation_threshold=turned)
-    turned = chosen | {"sensitivity": 0.9, "specificity": 0.91}
+    turned = altered(chosen, sensitivity=0.9, specificity=0.91)
     assert "neither class pays" in said(metrics, at_validation_threshold=turned)
 
 
@@ -422,16 +427,17 @@ def test_words_follow_the_figures(folder):
 )
 def test_words_on_the_baseline(folder, low, high, words):
     metrics = read_run(folder).metrics
-    colour = metrics["baselines"]["colour_histogram"]
-    difference = colour["difference"] | {"auroc": {"estimate": (low + high) / 2, "low": low, "high": high}}
-    assert words in said(metrics, baselines={"colour_histogram": colour | {"difference": difference}})
+    colour = metrics.baselines.colour_histogram
+    auroc = altered(colour.difference.auroc, estimate=(low + high) / 2, low=low, high=high)
+    colour = altered(colour, difference=altered(colour.difference, auroc=auroc))
+    assert words in said(metrics, baselines=altered(metrics.baselines, colour_histogram=colour))
 
 
 def test_words_on_calibration(folder):
     metrics = read_run(folder).metrics
     for slope, shift, words in ((0.5, 0.8, "too extreme"), (1.6, -0.8, "too timid"), (1.02, 0.0, "about right")):
-        after = metrics["calibration"]["after"] | {"slope": slope, "intercept_in_the_large": shift, "log_loss": 9.0}
-        text = said(metrics, calibration=metrics["calibration"] | {"after": after})
+        after = altered(metrics.calibration.after, slope=slope, intercept_in_the_large=shift, log_loss=9.0)
+        text = said(metrics, calibration=altered(metrics.calibration, after=after))
         assert words in text
         assert "raises the log loss" in text
         assert ("too low: IDC is commoner" in text) == (shift > 0)
@@ -441,16 +447,17 @@ def test_words_on_calibration(folder):
 def test_words_on_scores_that_are_all_alike(folder):
     metrics = read_run(folder).metrics
     assert "hardly differ" not in said(metrics)
-    bins = [{"mean_predicted": 0.45}, {"mean_predicted": 0.47}]
-    before = metrics["calibration"]["before"] | {"reliability": bins}
-    assert "hardly differ" in said(metrics, calibration=metrics["calibration"] | {"before": before})
+    bins = [altered(metrics.calibration.before.reliability[0], mean_predicted=value) for value in (0.45, 0.47)]
+    before = altered(metrics.calibration.before, reliability=bins)
+    assert "hardly differ" in said(metrics, calibration=altered(metrics.calibration, before=before))
 
 
 @pytest.mark.parametrize(("width", "words"), [(0.3, "too few cases"), (0.05, "paired comparison"), (0.01, "trusted")])
 def test_words_on_the_interval(folder, width, words):
     metrics = read_run(folder).metrics
-    bounds = metrics["intervals"]["at_threshold"] | {"auroc": {"low": 0.6, "high": 0.6 + width}}
-    assert words in said(metrics, intervals=metrics["intervals"] | {"at_threshold": bounds})
+    auroc = altered(metrics.intervals.at_threshold.auroc, low=0.6, high=0.6 + width)
+    bounds = altered(metrics.intervals.at_threshold, auroc=auroc)
+    assert words in said(metrics, intervals=altered(metrics.intervals, at_threshold=bounds))
 
 
 def test_model_card_says_what_it_must(folder):

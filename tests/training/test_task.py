@@ -107,7 +107,7 @@ def test_bad_settings_are_named(build, words):
 @pytest.mark.parametrize(("class_weights", "expected"), [((1.0, 3.0), 3.0), ("none", 1.0), ("balanced", 2.0)])
 def test_class_weights_are_fixed_when_a_fit_starts(class_weights, expected):
     task = ClassificationTask(class_weights=class_weights)
-    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(balanced_weights=(1.0, 2.0)))  # type: ignore[assignment]
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(balanced_weights=(1.0, 2.0)))
     task.on_fit_start()
     logit, label = torch.tensor([0.3]), torch.tensor([1])
     torch.testing.assert_close(task.loss(logit, label), expected * F.softplus(-logit[0]))

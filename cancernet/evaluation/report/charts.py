@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
+from cancernet.evaluation.values import ReliabilityBin
 
 POINTS = 500
 """Points of a drawn curve: more than the pixels that it crosses."""
@@ -70,7 +71,7 @@ def draw_precision_recall(label: ArrayLike, probability: ArrayLike) -> str:
     return SQUARE.points(curve.recall, curve.precision)
 
 
-def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def draw_reliability(bins: Sequence[ReliabilityBin]) -> dict[str, Any]:
     """Line and Wilson bars of a reliability diagram, in `SQUARE`, from the bins of `calibration_summary`."""
     marks = [
         {

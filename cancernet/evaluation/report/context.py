@@ -1,6 +1,5 @@
 """The section on the slide's context: what `cancernet context` left in a run folder, apart from patch-wise figures."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.tables import context_rows
+from cancernet.evaluation.results import ContextResult
 from cancernet.evaluation.run_folder import read_contexts
 
 AGAIN = "run `cancernet context` again, or remove it"
@@ -40,7 +40,7 @@ def context_sections(subject: Subject) -> list[dict[str, Any]]:
     return sections
 
 
-def _case_maps(path: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _case_maps(path: Path, result: ContextResult) -> list[dict[str, Any]]:
     """Maps of the largest cases whose patches have many neighbours: labels and both probabilities."""
     try:
         table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)

@@ -1,9 +1,9 @@
 """How figures are written: the same on the page, in the model card, in the comparison and in the page's script."""
 
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
 
 from cancernet.evaluation.metrics import METRICS
+from cancernet.evaluation.values import Interval
 
 UNDEFINED = "–"
 """What stands where a figure is 0 / 0; the page says so in its legend."""
@@ -42,7 +42,7 @@ def signed(value: float | None, digits: int = 3) -> str:
     return text if value is None or text.startswith(("−", UNDEFINED)) else f"+{text}"
 
 
-def interval(value: dict[str, Any] | None, digits: int = 3) -> str:
+def interval(value: Interval | None, digits: int = 3) -> str:
     """Write the ends of an interval, e.g. "0.912 to 0.951"."""
     if value is None or UNDEFINED in (ends := [figure(value[end], digits) for end in ("low", "high")]):
         return UNDEFINED

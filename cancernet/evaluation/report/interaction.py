@@ -9,6 +9,7 @@ import pandas as pd
 
 from cancernet.evaluation.report.charts import SQUARE, Frame
 from cancernet.evaluation.report.formatting import UNDEFINED
+from cancernet.evaluation.results import Evaluation
 
 STEPS = 200
 """Stops of the slider from even values, and as many from quantiles of the scores: either alone is coarse somewhere."""
@@ -18,7 +19,7 @@ UNMOVED = ("auroc", "brier", "patches", "prevalence")
 
 
 def payload(
-    judged: pd.DataFrame, metrics: Mapping[str, Any], own: Mapping[str, float] | None, histogram: Frame
+    judged: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, histogram: Frame
 ) -> dict[str, Any]:
     """Everything the script is given, as plain numbers, strings and lists.
 
@@ -52,7 +53,7 @@ def payload(
     }
 
 
-def start(metrics: Mapping[str, Any]) -> float | str:
+def start(metrics: Evaluation) -> float | str:
     """Threshold the page opens with; `own` where each case is judged by the threshold of its own fold."""
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
@@ -60,7 +61,7 @@ def start(metrics: Mapping[str, Any]) -> float | str:
     return "own" if chosen["threshold"] is None else chosen["threshold"]
 
 
-def stored_thresholds(metrics: Mapping[str, Any]) -> list[float]:
+def stored_thresholds(metrics: Evaluation) -> list[float]:
     """Thresholds that `metrics.json` names: 0.5, validation's, the operating points'."""
     chosen = metrics["at_validation_threshold"]
     points = metrics["operating_points"] or []

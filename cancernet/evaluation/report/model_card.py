@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.report.formatting import THRESHOLD_FREE
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.writing import fill
@@ -30,7 +31,7 @@ def write_model_card(folder: str | Path) -> Path:
     return write_text(folder / FILE, render_model_card(read_metrics(folder)))
 
 
-def render_model_card(metrics: dict[str, Any]) -> str:
+def render_model_card(metrics: Evaluation) -> str:
     """Return the card as Markdown; strings of the data are escaped for Markdown and for HTML."""
     text = fill(
         "model_card.md.j2",

@@ -1,9 +1,11 @@
 """What the figures say, in plain language: each sentence is there because a figure puts it there."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from cancernet.evaluation.report.formatting import count, figure, interval, listing, percent, threshold
+from cancernet.evaluation.results import Evaluation
+from cancernet.evaluation.values import AtThreshold, Interval, PerMetric
 
 WIDE, NARROW = 0.10, 0.02
 """Widths of the AUROC's interval: models on this archive differ by 0.01 to 0.05."""
@@ -24,7 +26,7 @@ class Statement(NamedTuple):
     text: str
 
 
-def describe(metrics: Mapping[str, Any]) -> list[Statement]:
+def describe(metrics: Evaluation) -> list[Statement]:
     """Say what a judged model is good at, where it fails and how sure that is.
 
     Args:
@@ -42,11 +44,11 @@ def describe(metrics: Mapping[str, Any]) -> list[Statement]:
     ]
 
 
-def judged_at(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
+def judged_at(metrics: Evaluation) -> tuple[AtThreshold, PerMetric[Interval], str]:
     """Return figures, intervals and name of the threshold that counts: validation's where there is one, else 0.5."""
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
-        return metrics, metrics["intervals"]["at_threshold"], "the threshold 0.5"
+        return metrics, metrics.intervals.at_threshold, "the threshold 0.5"
     if chosen["threshold"] is None:
         name = "each fold's own threshold from validation"
     else:
@@ -54,9 +56,9 @@ def judged_at(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[st
     return chosen, metrics["intervals"]["at_validation_threshold"], name
 
 
-def _warnings(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _warnings(metrics: Evaluation) -> Iterator[Statement]:
     if metrics["synthetic"]:
-        yield Statement("weakness", "The patches were drawn by a program: no figure here says anything about tissue.")
+        yield Statement("weakness", "The patches are synthetic: no figure here says anything about tissue.")
     if metrics["leaks"]:
         yield Statement(
             "weakness",
@@ -71,7 +73,7 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _ranking(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _ranking(metrics: Evaluation) -> Iterator[Statement]:
     area = metrics["auroc"]
     if area is None:
         yield Statement("certainty", "The judged patches hold one class only, so nothing can be said about ranking.")
@@ -102,7 +104,7 @@ def _ranking(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _trade(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _trade(metrics: Evaluation) -> Iterator[Statement]:
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
         yield Statement("certainty", "No threshold was chosen on validation, so calls are judged at 0.5 only.")
@@ -124,7 +126,7 @@ def _trade(metrics: Mapping[str, Any]) -> Iterator[Statement]:
     yield Statement("certainty", text)
 
 
-def _classes(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _classes(metrics: Evaluation) -> Iterator[Statement]:
     at, bounds, where = judged_at(metrics)
     sensitivity, specificity = at["sensitivity"], at["specificity"]
     if sensitivity is None or specificity is None:
@@ -157,7 +159,7 @@ def _classes(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _cases(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _cases(metrics: Evaluation) -> Iterator[Statement]:
     rows = {row["case"]: row for row in metrics["per_case"]}
     spread = metrics["case_summary"]["balanced_accuracy"]
     worst = [rows[case] for case in metrics["worst_tenth"] if case in rows]
@@ -200,7 +202,7 @@ def _cases(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _calibration(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _calibration(metrics: Evaluation) -> Iterator[Statement]:
     fitted = metrics["calibration"]
     if fitted is None:
         return
@@ -239,7 +241,7 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _baseline(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _baseline(metrics: Evaluation) -> Iterator[Statement]:
     baselines = metrics["baselines"]
     colour = None if baselines is None else baselines["colour_histogram"]
     difference = None if not colour else colour["difference"]["auroc"]
@@ -249,7 +251,7 @@ def _baseline(metrics: Mapping[str, Any]) -> Iterator[Statement]:
     if difference["low"] > 0:
         yield Statement("strength", f"It beats a logistic regression on colour histograms by {amount}.")
     elif difference["high"] < 0:
-        turned = interval({"low": -difference["high"], "high": -difference["low"]})
+        turned = interval(difference.model_copy(update={"low": -difference["high"], "high": -difference["low"]}))
         amount = f"{figure(-difference['estimate'])} of AUROC (95 % interval of the difference {turned})"
         yield Statement("weakness", f"A logistic regression on colour histograms beats it by {amount}.")
     else:
@@ -260,7 +262,7 @@ def _baseline(metrics: Mapping[str, Any]) -> Iterator[Statement]:
         )
 
 
-def _transfer(metrics: Mapping[str, Any]) -> Iterator[Statement]:
+def _transfer(metrics: Evaluation) -> Iterator[Statement]:
     """Whether a threshold that held a rate on validation holds it on the test part too."""
     points = metrics["operating_points"] or []
     shown = [(point, point["test"][point["fixed"]]) for point in points]

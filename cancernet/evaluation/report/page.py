@@ -1,6 +1,5 @@
 """The page itself: what each part shows, gathered for the template."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from cancernet.evaluation.report.interaction import payload
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.writing import fill
+from cancernet.evaluation.results import Evaluation
 
 FINE_PATCHES = 70_000
 """Patches up to which slides keep 8 pixels a patch; beyond, 4: the whole archive, pooled, stays below 5 MB."""
@@ -60,7 +60,7 @@ def render(subject: Subject) -> str:
     )
 
 
-def _spread(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _spread(metrics: Evaluation) -> list[dict[str, Any]]:
     """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
     frame = charts.Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
     strips = []

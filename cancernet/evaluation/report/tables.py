@@ -1,6 +1,6 @@
 """Rows of the page's tables, as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cancernet.evaluation.report.formatting import (
@@ -15,6 +15,8 @@ from cancernet.evaluation.report.formatting import (
     threshold,
 )
 from cancernet.evaluation.report.narrative import judged_at
+from cancernet.evaluation.results import ContextResult, Evaluation
+from cancernet.evaluation.values import CalibrationResult, ColourHistogram, Interval, TestedPoint
 
 HEADLINE = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
 MOVING = ("balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy")
@@ -22,7 +24,7 @@ MOVING = ("balanced_accuracy", "sensitivity", "specificity", "precision", "npv",
 CASE_MOVING = ("balanced_accuracy", "sensitivity", "specificity", "f1")
 
 
-def headline(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def headline(metrics: Evaluation) -> list[dict[str, Any]]:
     """Cards on top of the page: metric, value and interval at the threshold that counts."""
     at, bounds, _ = judged_at(metrics)
     cards = []
@@ -32,7 +34,7 @@ def headline(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cards
 
 
-def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_rows(metrics: Evaluation) -> list[dict[str, Any]]:
     """The table of all metrics: model at both thresholds, mean over cases, and what has to be beaten."""
     chosen, intervals = metrics["at_validation_threshold"], metrics["intervals"]
     baselines = metrics["baselines"]
@@ -58,11 +60,11 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _cell(value: float | None, bounds: Mapping[str, Any] | None) -> dict[str, str]:
+def _cell(value: float | None, bounds: Interval | None) -> dict[str, str]:
     return {"value": figure(value), "interval": interval(None if bounds is None else bounds)}
 
 
-def _colour_cell(colour: Mapping[str, Any] | None, name: str) -> dict[str, str] | None:
+def _colour_cell(colour: ColourHistogram | None, name: str) -> dict[str, str] | None:
     """The colour baseline at its own validation threshold where it has one, else at 0.5."""
     if colour is None:
         return None
@@ -72,20 +74,20 @@ def _colour_cell(colour: Mapping[str, Any] | None, name: str) -> dict[str, str] 
     return _cell(at[name], bounds[name])
 
 
-def _difference_cell(colour: Mapping[str, Any] | None, name: str) -> dict[str, str] | None:
+def _difference_cell(colour: ColourHistogram | None, name: str) -> dict[str, str] | None:
     if colour is None:
         return None
     difference = colour["difference"][name]
     return {"value": signed(difference["estimate"]), "interval": interval(difference)}
 
 
-def matrix_of(metrics: Mapping[str, Any]) -> dict[str, int]:
+def matrix_of(metrics: Evaluation) -> dict[str, int]:
     """Counts at the threshold that counts."""
     (tn, fp), (fn, tp) = judged_at(metrics)[0]["confusion_matrix"]
     return {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
 
 
-def case_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def case_rows(metrics: Evaluation) -> list[dict[str, Any]]:
     """Rows of the per-case table, worst first; a case whose balanced accuracy is undefined stands last."""
     worst = set(metrics["worst_tenth"])
     rows = []
@@ -105,7 +107,7 @@ def case_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["rank"])
 
 
-def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+def summary_rows(metrics: Evaluation) -> list[dict[str, str]]:
     """The spread over cases, a row a metric."""
     columns = ("mean", "sd", "lowest", "quartile_1", "median", "quartile_3", "highest")
     rows = []
@@ -116,7 +118,7 @@ def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def point_rows(points: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+def point_rows(points: Sequence[TestedPoint] | None) -> list[dict[str, Any]]:
     """Operating points: what was held on validation, and what the test part then shows."""
     rows = []
     for point in points or []:
@@ -132,7 +134,7 @@ def point_rows(points: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
     return rows
 
 
-def calibration_rows(calibration: Mapping[str, Any]) -> list[dict[str, str]]:
+def calibration_rows(calibration: CalibrationResult) -> list[dict[str, str]]:
     """Calibration before and after the temperature."""
     ideal = {"slope": "1", "intercept": "0", "intercept_in_the_large": "0", "expected_calibration_error": "0"}
     names = {
@@ -154,7 +156,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def context_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def context_rows(result: ContextResult) -> list[dict[str, Any]]:
     """Rows of `context.json`: patch-wise, with context, and the difference of the two, each with its interval."""
     rows = []
     for name, difference in result["difference"]:

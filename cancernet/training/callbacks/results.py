@@ -45,7 +45,7 @@ class ResultFiles(Callback):
         threshold = 0.5 if calibration is None else calibration["threshold"]
         table = self._tabulate(trainer, pl_module, content)
         checkpoint = (Path(str(trainer.ckpt_path)).name, content)
-        self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)  # type: ignore[arg-type]
+        self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
         # Nothing is written before all is computed: an error leaves the files of the last test in place.
         folder = self._make_folder(trainer, content, "test")
