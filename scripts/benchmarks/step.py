@@ -160,12 +160,14 @@ def main(kind: str, *switches: str) -> None:
     steps: dict[tuple[Any, ...], Step] = {}
 
     def build(compiled: bool, name: str) -> nn.Module:
-        network = create_network(name, {}, 50, 2) if kind == "cancernet" else build_handwritten()
-        network.to(device)
-        if compiled and kind == "cancernet":
+        if kind == "handwritten":
+            handwritten = build_handwritten().to(device)
+            if compiled:
+                handwritten.compile(fullgraph=True)
+            return handwritten
+        network = create_network(name, {}, 50, 2).to(device)
+        if compiled:
             compile_network(network, device)
-        elif compiled:
-            network.compile(fullgraph=True)
         return network
 
     def finish() -> None:

@@ -109,7 +109,7 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame([{"metric": name, **vars(difference)} for name, difference in differences.items()])
 
 
-def _evaluate(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
+def _evaluate(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float | None]:
     """Return the metrics of a trial; what is missing of its run is run."""
     file = _fitted(trial.folder, checkpoint)
     wanted = _spell_out(arguments)
@@ -178,7 +178,7 @@ def is_tested(trial: Trial) -> bool:
     return _newest_test(trial.folder) is not None
 
 
-def _columns(metrics: TestMetrics) -> dict[str, float]:
+def _columns(metrics: TestMetrics) -> dict[str, float | None]:
     chosen = metrics.at_validation_threshold
     columns = {name: metrics[name] for name in FIGURES}
     return columns if chosen is None else {**columns, AT_CHOSEN: chosen.balanced_accuracy}
