@@ -1,1 +1,1 @@
-"""Judge predictions with NumPy alone: metrics, thresholds, calibration and intervals over whole cases."""
+"""Evaluate predictions without torch: metrics, thresholds, calibration, intervals over whole cases, run folders."""

@@ -7,6 +7,7 @@ single precision it is 1 from a logit of 17 on, which would double the cost of a
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,10 @@ from cancernet.evaluation.bootstrap import (
     LEVEL,
     bootstrap,
     bootstrap_case_mean,
-    estimates,
     paired_difference,
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, FloatArray, confusion, rates
 from cancernet.evaluation.per_case import case_summary, per_case, worst_tenth
 from cancernet.evaluation.results import Analysis, StoredCalibration, StoredPoint
@@ -155,14 +156,22 @@ def analyse(
 
 
 def figures(scores: Scores) -> Figures:
-    """Compute all metrics, the rates at 0.5."""
+    """Compute all metrics, the rates at 0.5.
+
+    >>> figures(Scores(np.array([0, 1, 1]), np.array([-2.0, 1.0, -1.0]), np.array(["a", "a", "b"]))).sensitivity
+    0.5
+    """
     ranks = estimates(scores.label, scores.probability, metrics=RANKS)
     losses = estimates(scores.label, scores.exact, metrics=LOSSES)
-    return Figures(**ranks, **losses, **dict(rates_at(scores, 0.5)))
+    return Figures.model_validate({**ranks, **losses, **dict(rates_at(scores, 0.5))})
 
 
 def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
-    """Compute confusion matrix and rates at a threshold, or at a threshold (N,) for each patch (then None stands)."""
+    """Compute confusion matrix and rates at a threshold, or at a threshold (N,) for each patch (recorded as None).
+
+    >>> rates_at(Scores(np.array([0, 1]), np.array([-2.0, 1.0]), np.array(["a", "b"])), 0.9).confusion_matrix
+    ((1, 0), (1, 0))
+    """
     counts = confusion(scores.label, scores.called(threshold))
     values = rates(counts)
     return AtThreshold(
@@ -186,13 +195,13 @@ def intervals_of(
 ) -> Intervals:
     """Resample cases for intervals at 0.5, at the chosen threshold (or one for each patch), and of means over cases."""
     columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
-    means = {name: bootstrap_case_mean(values, **drawn(settings)) for name, values in columns.items()}
+    means = {name: bootstrap_case_mean(values, **_arguments(settings)) for name, values in columns.items()}
     at_threshold, at_chosen = _interval_pair(scores, chosen, settings)
     return Intervals(
         **dict(settings),
         at_threshold=at_threshold,
         at_validation_threshold=at_chosen,
-        case_mean=PerMetric[Interval](**means),
+        case_mean=PerMetric[Interval].model_validate(means),
     )
 
 
@@ -208,12 +217,12 @@ def differences_of(
         threshold_a,
         threshold_b,
         metrics=RANKS + RATES,
-        **drawn(settings),
-    ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **drawn(settings))
-    return PerMetric[Difference](**differences)
+        **_arguments(settings),
+    ) | paired_difference(a.label, a.exact, b.exact, a.case, metrics=LOSSES, **_arguments(settings))
+    return PerMetric[Difference].model_validate(differences)
 
 
-def drawn(settings: Bootstrap) -> dict[str, float]:
+def _arguments(settings: Bootstrap) -> dict[str, Any]:
     """Settings as arguments of the functions in `bootstrap`."""
     return {name: settings[name] for name in ("draws", "seed", "level")}
 
@@ -224,11 +233,13 @@ def _interval_pair(
     """Intervals at 0.5 and at the chosen threshold; only the rates differ."""
 
     def resample(probability: np.ndarray, metrics: tuple[str, ...]) -> dict[str, object]:
-        return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **drawn(settings)))
+        return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **_arguments(settings)))
 
     fixed = resample(scores.probability, RANKS + RATES) | resample(scores.exact, LOSSES)
-    at_chosen = None if chosen is None else PerMetric[Interval](**fixed | resample(scores.called(chosen), RATES))
-    return PerMetric[Interval](**fixed), at_chosen
+    at_chosen = (
+        None if chosen is None else PerMetric[Interval].model_validate(fixed | resample(scores.called(chosen), RATES))
+    )
+    return PerMetric[Interval].model_validate(fixed), at_chosen
 
 
 def _test_calibration(scores: Scores, calibration: StoredCalibration) -> CalibrationResult:

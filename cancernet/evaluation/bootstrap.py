@@ -1,46 +1,29 @@
-"""Intervals from resampling whole cases, and paired differences of two predictions.
+"""Intervals of metrics from resampling whole cases, and paired differences.
 
-About a thousand neighbouring patches make one case, so the case is what is drawn, with replacement, as often as there
-are cases (cluster bootstrap, Davison and Hinkley 1997); intervals are percentiles of the draws. A draw
-is a vector of how often each case came up, and each metric is computed from those counts exactly, without touching
-rows where it can be avoided:
+A case is about a thousand neighbouring patches, so whole cases are resampled with replacement (cluster bootstrap,
+Davison and Hinkley 1997); intervals are percentiles of the draws. A draw is a vector of how often each case counts,
+and each metric is computed exactly from that vector (see `estimates`).
 
-- threshold metrics, Brier score and log loss from sums per case;
-- AUROC from U[i, j], the pairs (IDC of case i, benign of case j) ranked rightly: w' U w over the number of pairs;
-- average precision from one sort of all patches, whose running counts are weighted afresh for each draw.
-
-A draw in which a metric is undefined (one class, or nothing called positive: see `cancernet.evaluation.metrics`)
-is left out of that metric's percentiles; ``draws`` counts those that remain. Fewer than two cases give no interval:
-``low`` and ``high`` are NaN, ``draws`` 0.
+Draws in which a metric is undefined (see `cancernet.evaluation.metrics`) are left out of its percentiles; ``draws``
+counts the rest. Fewer than two cases give no interval: ``low`` and ``high`` are NaN, ``draws`` 0.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cancernet.evaluation.metrics import (
-    METRICS,
-    FloatArray,
-    IntArray,
-    case_index,
-    checked,
-    log_losses,
-    rate_arrays,
-    ratio,
-)
+from cancernet.evaluation.estimates import values_of_draws
+from cancernet.evaluation.metrics import METRICS, FloatArray, case_index, ratio
 
 DRAWS = 2000
 LEVEL = 0.95
 
-CELLS_AT_ONCE = 2**18
-"""Draws x patches held at once for average precision: 1 to 2 MB an array, which stays in the processor's cache."""
-
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric on all patches, the percentile interval over cases, and how many draws define it."""
+    """A metric on all patches, its percentile interval over cases, and how many draws define it."""
 
     estimate: float
     low: float
@@ -50,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two predictions of the same patches: ``estimate`` is a - b, with the percentile interval of the paired draws."""
+    """A metric of two predictions of the same patches; ``estimate`` is a - b, with its interval of the paired draws."""
 
     a: float
     b: float
@@ -71,7 +54,7 @@ def bootstrap(
     level: float = LEVEL,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, Interval]:
-    """Metrics of all patches with their intervals over cases.
+    """Compute metrics of all patches with their intervals over cases.
 
     Args:
         label: (N,) of 0 and 1.
@@ -79,30 +62,21 @@ def bootstrap(
         case: (N,) names of the cases.
         threshold: A patch is called positive where its probability is at least this.
         draws: Number of resamples.
-        seed: Seed of the draws; the same seed and case names draw the same cases, in whatever order patches stand.
+        seed: Seed of the draws; the same seed and case names give the same draws, in any order of patches.
         level: Coverage of the intervals, in (0, 1).
-        metrics: Which of `METRICS` to compute; the draws of each do not depend on the others.
+        metrics: Which of `METRICS` to compute.
 
     Raises:
         ValueError: If shapes differ, values are out of range or a metric is unknown.
+
+    >>> label, probability, case = [0, 1, 1, 0, 0, 1], [0.1, 0.8, 0.6, 0.7, 0.2, 0.9], list("aaabbb")
+    >>> bootstrap(label, probability, case, draws=100, metrics=["auroc"])["auroc"]
+    Interval(estimate=0.8888888888888888, low=0.8888888888888888, high=1.0, draws=100)
     """
     names, index = case_index(case)
     counts = draw_cases(len(names), draws, seed)
     values = values_of_draws(label, probability, index, counts, threshold, metrics)
     return {name: Interval(float(v[0]), *_percentiles(v[1:], level)) for name, v in values.items()}
-
-
-def estimates(
-    label: ArrayLike, probability: ArrayLike, threshold: float = 0.5, metrics: Sequence[str] = METRICS
-) -> dict[str, float]:
-    """Metrics of all patches, NaN where undefined: what `bootstrap` gives as estimates, without intervals.
-
-    >>> estimates([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], metrics=["auroc", "sensitivity"])
-    {'auroc': 0.75, 'sensitivity': 0.5}
-    """
-    one_case = np.zeros(len(np.asarray(label)), dtype=np.intp)
-    values = values_of_draws(label, probability, one_case, np.ones((1, 1)), threshold, metrics)
-    return {name: float(value[0]) for name, value in values.items()}
 
 
 def paired_difference(
@@ -118,13 +92,13 @@ def paired_difference(
     level: float = LEVEL,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, Difference]:
-    """Metric of a minus metric of b, both on the same draws of cases.
+    """Compute the metric of a minus the metric of b, on the same draws of cases; each has its own threshold.
 
-    Each has its own threshold; the other arguments are those of `bootstrap`. A draw counts where both sides are
-    defined.
+    The other arguments are those of `bootstrap`. A draw counts where both are defined.
 
-    Raises:
-        ValueError: If shapes differ, values are out of range or a metric is unknown.
+    >>> label, a, b, case = [0, 1, 1, 0], [0.1, 0.8, 0.6, 0.4], [0.7, 0.8, 0.6, 0.4], list("aabb")
+    >>> paired_difference(label, a, b, case, draws=100, metrics=["auroc"])["auroc"].estimate
+    0.25
     """
     a, b = [(probability_a, threshold_a)], [(probability_b, threshold_b)]
     return paired_mean_difference(label, a, b, case, draws=draws, seed=seed, level=level, metrics=metrics)
@@ -141,14 +115,14 @@ def paired_mean_difference(
     level: float = LEVEL,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, Difference]:
-    """Mean metric of several predictions less that of several others, as of runs that differ in their seed.
+    """Compute the mean metric of several predictions minus that of several others, such as runs of several seeds.
 
-    Every prediction is judged on the same draws of cases, and the metric is averaged over predictions within a draw:
-    the interval is that of the cases, for these runs. A draw counts where all are defined.
+    The metric is averaged over predictions within each draw, so the interval is that of the cases, for these runs. A
+    draw counts where all are defined.
 
     Args:
         label: (N,) of 0 and 1.
-        a: Probabilities (N,) and threshold of each prediction on the one side.
+        a: Probabilities (N,) and threshold of each prediction on one side.
         b: The same of the other side.
         case: (N,) names of the cases.
         draws: Number of resamples.
@@ -156,8 +130,10 @@ def paired_mean_difference(
         level: Coverage of the intervals, in (0, 1).
         metrics: Which of `METRICS` to compute.
 
-    Raises:
-        ValueError: If shapes differ, values are out of range or a metric is unknown.
+    >>> label, case = [0, 1, 1, 0], list("aabb")
+    >>> a, b = [([0.1, 0.8, 0.6, 0.4], 0.5), ([0.1, 0.8, 0.6, 0.7], 0.5)], [([0.7, 0.8, 0.6, 0.4], 0.5)]
+    >>> paired_mean_difference(label, a, b, case, draws=100, metrics=["auroc"])["auroc"].estimate
+    0.125
     """
     names, index = case_index(case)
     counts = draw_cases(len(names), draws, seed)
@@ -171,7 +147,11 @@ def paired_mean_difference(
 
 
 def bootstrap_case_mean(value: ArrayLike, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Interval:
-    """Mean over cases of one number a case, (K,), with its interval; cases where it is NaN are left out."""
+    """Average one number a case, (K,), with its interval over cases; cases where it is NaN are left out.
+
+    >>> bootstrap_case_mean([0.8, 0.6, float("nan")], draws=100).estimate
+    0.7
+    """
     values = np.asarray(value, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"Expected value of shape (K,), but got shape {values.shape}.")
@@ -182,12 +162,15 @@ def bootstrap_case_mean(value: ArrayLike, *, draws: int = DRAWS, seed: int = 0, 
 
 
 def draw_cases(cases: int, draws: int, seed: int) -> FloatArray:
-    """How often each case counts: (1 + draws, cases), first a row of ones (all patches, once), then the draws.
+    """Count how often each case is resampled: (1 + draws, cases), first a row of ones (the data), then the draws.
 
-    No draw is made of fewer than two cases: resampling one case says nothing about the next.
+    Fewer than two cases are not resampled: one case says nothing about the next.
 
     Raises:
         ValueError: If ``draws`` < 1.
+
+    >>> draw_cases(3, draws=2, seed=0).sum(axis=1).tolist()
+    [3.0, 3.0, 3.0]
     """
     if draws < 1:
         raise ValueError(f"Expected draws >= 1, but got {draws}.")
@@ -196,110 +179,6 @@ def draw_cases(cases: int, draws: int, seed: int) -> FloatArray:
         return ones
     drawn = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=draws)
     return np.concatenate([ones, drawn.astype(np.float64)])
-
-
-def values_of_draws(
-    label: ArrayLike,
-    probability: ArrayLike,
-    index: NDArray[np.intp],
-    counts: FloatArray,
-    threshold: float = 0.5,
-    metrics: Sequence[str] = METRICS,
-) -> dict[str, FloatArray]:
-    """Each metric under each draw of cases, exactly what the repeated rows would give, ties included.
-
-    Args:
-        label: (N,) of 0 and 1.
-        probability: (N,) in [0, 1].
-        index: (N,) number of each patch's case, in [0, K).
-        counts: (D, K) how often each case counts in each draw, whole numbers.
-        threshold: Positive where the probability is at least this.
-        metrics: Which of `METRICS`.
-
-    Returns:
-        By metric, in the order of `METRICS`: (D,), NaN where undefined.
-    """
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        raise ValueError(f"Expected metrics out of {METRICS}, but got {unknown}.")
-    labels, probabilities = checked(label, probability)
-    if index.shape != labels.shape:
-        raise ValueError(f"Expected case of shape {labels.shape} like label, but got {index.shape}.")
-    values = _from_sums(labels, probabilities, index, counts, threshold)
-    if "auroc" in metrics:
-        values["auroc"] = _auroc(labels, probabilities, index, counts)
-    if "average_precision" in metrics:
-        values["average_precision"] = _average_precision(labels, probabilities, index, counts)
-    return {name: values[name] for name in METRICS if name in metrics}
-
-
-def _from_sums(
-    labels: IntArray, probabilities: FloatArray, index: NDArray[np.intp], counts: FloatArray, threshold: float
-) -> dict[str, FloatArray]:
-    """Metrics that are functions of sums over patches: each draw weighs the cases' sums."""
-    cases = counts.shape[1]
-    cell = 2 * labels + (probabilities >= threshold)
-    confusions = np.bincount(4 * index + cell, minlength=4 * cases).reshape(cases, 4).astype(np.float64)
-    tn, fp, fn, tp = (counts @ confusions).T
-    patches = tn + fp + fn + tp
-    values = rate_arrays(tn, fp, fn, tp)
-    for name, losses in (("brier", (probabilities - labels) ** 2), ("log_loss", log_losses(labels, probabilities))):
-        values[name] = ratio(counts @ np.bincount(index, weights=losses, minlength=cases), patches)
-    return values
-
-
-def pairwise_wins(labels: IntArray, probabilities: FloatArray, index: NDArray[np.intp], cases: int) -> FloatArray:
-    """Mann-Whitney counts, (cases, cases): pairs of IDC of the row and benign of the column won, ties counting half."""
-    positives = np.flatnonzero(labels == 1)
-    positives = positives[np.argsort(probabilities[positives])]  # sorted needles keep the searches in cache
-    scores, of_case = probabilities[positives], index[positives]
-    negatives = np.flatnonzero(labels == 0)
-    negatives = negatives[np.lexsort((probabilities[negatives], index[negatives]))]
-    ends = np.cumsum(np.bincount(index[negatives], minlength=cases))
-    wins = np.zeros((cases, cases))
-    for column, benign in enumerate(np.split(probabilities[negatives], ends[:-1])):
-        below = np.searchsorted(benign, scores, side="left")
-        not_above = np.searchsorted(benign, scores, side="right")
-        wins[:, column] = np.bincount(of_case, weights=below + not_above, minlength=cases) / 2
-    return wins
-
-
-def _auroc(labels: IntArray, probabilities: FloatArray, index: NDArray[np.intp], counts: FloatArray) -> FloatArray:
-    cases = counts.shape[1]
-    wins = pairwise_wins(labels, probabilities, index, cases) if cases else np.zeros((0, 0))
-    positives = counts @ np.bincount(index[labels == 1], minlength=cases).astype(np.float64)
-    negatives = counts @ np.bincount(index[labels == 0], minlength=cases).astype(np.float64)
-    return ratio(np.sum((counts @ wins) * counts, axis=1), positives * negatives)
-
-
-def _average_precision(
-    labels: IntArray, probabilities: FloatArray, index: NDArray[np.intp], counts: FloatArray
-) -> FloatArray:
-    """Average precision of each draw, (D,): patches sorted once, running counts weighted for some draws at a time."""
-    order = np.argsort(-probabilities, kind="stable")
-    ranked, cases_ranked, is_positive = probabilities[order], index[order], labels[order] == 1
-    last_of_tie = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, np.intp)
-    found = np.cumsum(is_positive)[last_of_tie]
-    # Recall moves only at scores that some IDC patch has: the others need no quotient.
-    moves = np.diff(found, prepend=0) > 0
-    last_of_tie, found = last_of_tie[moves], found[moves]
-    values = np.full(len(counts), np.nan)
-    if not len(found):
-        return values
-    cases_of_positives = cases_ranked[is_positive]
-    # Running counts are whole; 32 bits, twice as fast, do unless a draw of the largest case alone could pass 2^31.
-    largest = float(np.max(counts.sum(axis=1))) * int(np.max(np.bincount(index)))
-    weights = counts.astype(np.int32 if largest < 2**31 else np.int64)
-    at_once = max(1, CELLS_AT_ONCE // len(ranked))
-    for start in range(0, len(weights), at_once):
-        chunk = weights[start : start + at_once]
-        called = np.cumsum(np.take(chunk, cases_ranked, axis=1), axis=1, dtype=chunk.dtype)[:, last_of_tie]
-        hits = np.cumsum(np.take(chunk, cases_of_positives, axis=1), axis=1, dtype=chunk.dtype)[:, found - 1]
-        steps = np.diff(hits, axis=1, prepend=0)
-        # Nothing called yet means no hits yet either: any denominator but 0 gives the 0 that belongs there.
-        area = np.sum(steps * (hits / np.maximum(called, 1)), axis=1)
-        values[start : start + at_once] = ratio(area, hits[:, -1])
-    return values
 
 
 def _difference(of_a: FloatArray, of_b: FloatArray, level: float) -> Difference:

@@ -1,7 +1,7 @@
-"""Are the probabilities what they claim to be? Temperature, reliability, slope and intercept.
+"""Calibration of probabilities: temperature, reliability, slope and intercept.
 
-``logit`` (N,) is the log-odds of IDC, any finite number: the difference of the two logits of a softmax pair, or the
-one of a sigmoid. Intervals and bins here are over patches, which are not independent within a case: they describe
+``logit`` (N,) is the log-odds of IDC, any finite number: the difference of the two logits of a softmax, or the one of a
+sigmoid. Intervals and bins here are over patches, which are not independent within a case: they describe
 these patches, not the next patient.
 """
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit, ndtri
 
-from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, FloatArray, IntArray, checked, checked_labels
 from cancernet.evaluation.values import CalibrationSummary, ReliabilityBin
 
@@ -21,8 +21,6 @@ TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 NORMAL_975 = float(ndtri(0.975))
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
-
-
 TIGHT = {"xtol": 1e-15, "rtol": 4 * float(np.finfo(np.float64).eps), "maxiter": 1000}
 """Options of the search for a root: as close as double precision allows."""
 
@@ -73,19 +71,22 @@ class Recalibration:
 
 
 def sigmoid(logit: ArrayLike) -> FloatArray:
-    """Probability of a log-odds, in double precision whatever the precision of the logit.
+    """Compute the probability of a log-odds, in double precision for logits of any precision.
 
     >>> sigmoid([0, 3]).round(3).tolist()
     [0.5, 0.953]
     """
-    return expit(np.asarray(logit, dtype=np.float64))  # type: ignore[no-any-return]
+    return expit(np.asarray(logit, dtype=np.float64))
 
 
 def apply_temperature(logit: ArrayLike, temperature: float) -> FloatArray:
-    """Calibrated probability: the sigmoid of ``logit / temperature``.
+    """Compute the calibrated probability, the sigmoid of ``logit / temperature``.
 
     Raises:
         ValueError: If ``temperature`` is not a finite number above 0.
+
+    >>> apply_temperature([0, 6], 2.0).round(3).tolist()
+    [0.5, 0.953]
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise ValueError(f"Expected a finite temperature > 0, but got {temperature}.")
@@ -101,6 +102,9 @@ def fit_temperature(
 
     Raises:
         ValueError: If only one class is present, a logit is not finite, or ``bounds`` are not 0 < low <= 1 <= high.
+
+    >>> round(fit_temperature([0, 1, 1, 0], [-2.0, 2.0, 2.0, 2.0]).value, 3)
+    1.82
     """
     labels, logits = _checked_logits(label, logit)
     if not 0 < bounds[0] <= 1 <= bounds[1] < np.inf:
@@ -129,7 +133,11 @@ def fit_temperature(
 
 
 def log_loss_of_logit(label: ArrayLike, logit: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats, from logits: nothing is clipped; NaN for empty input."""
+    """Compute the mean negative log-likelihood in nats from logits, without clipping; NaN for empty input.
+
+    >>> log_loss_of_logit([0, 1], [-1000.0, -1000.0])
+    500.0
+    """
     labels, logits = _checked_logits(label, logit)
     return float(-np.mean(log_expit(np.where(labels == 1, logits, -logits)))) if len(labels) else float("nan")
 
@@ -137,11 +145,14 @@ def log_loss_of_logit(label: ArrayLike, logit: ArrayLike) -> float:
 def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 10) -> Reliability:
     """Compare predicted and observed frequency in bins of about equal mass.
 
-    A patch falls into the bin of its middle rank; equal probabilities share it, so they are never parted, and bins
-    that a tie leaves empty are dropped. Without ties bin sizes differ by at most one.
+    A patch falls into the bin of its middle rank, so equal probabilities share a bin; empty bins are dropped. Without
+    ties bin sizes differ by at most one.
 
     Raises:
         ValueError: If ``bins`` < 1.
+
+    >>> reliability([0, 1, 1, 1], [0.1, 0.1, 0.1, 0.8], bins=2).observed.round(3).tolist()
+    [0.667, 1.0]
     """
     if bins < 1:
         raise ValueError(f"Expected bins >= 1, but got {bins}.")
@@ -160,7 +171,11 @@ def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 10) -> Rel
 
 
 def wilson_interval(successes: ArrayLike, count: ArrayLike, z: float = NORMAL_975) -> tuple[FloatArray, FloatArray]:
-    """Wilson score interval of a proportion (Wilson 1927), 95 % unless told; [0, 1] for no trials."""
+    """Compute the Wilson score interval of a proportion (Wilson 1927), 95 % by default; [0, 1] for no trials.
+
+    >>> [float(end.round(3)) for end in wilson_interval(3, 10)]
+    [0.108, 0.603]
+    """
     hits, trials = np.asarray(successes, dtype=np.float64), np.asarray(count, dtype=np.float64)
     width = trials + z**2
     centre = (hits + z**2 / 2) / width
@@ -171,16 +186,24 @@ def wilson_interval(successes: ArrayLike, count: ArrayLike, z: float = NORMAL_97
 
 
 def expected_calibration_error(bins: Reliability) -> float:
-    """Mean distance of predicted and observed frequency over bins, weighted by their patches, in [0, 1].
+    """Average the distance of predicted and observed frequency over bins, weighted by their patches, in [0, 1].
 
-    NaN without patches. It depends on the bins and forgets the sign: never give it alone.
+    NaN without patches. It depends on the bins and hides the sign: never report it alone.
+
+    >>> round(expected_calibration_error(reliability([0, 1, 1, 1], [0.1, 0.1, 0.1, 0.8], bins=2)), 3)
+    0.475
     """
     total = int(bins.count.sum())
     return float(np.sum(bins.count * np.abs(bins.mean_predicted - bins.observed)) / total) if total else float("nan")
 
 
 def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
-    """Fit calibration slope, intercept and intercept-in-the-large by maximum likelihood (see `Recalibration`)."""
+    """Fit calibration slope, intercept and intercept in the large by maximum likelihood (see `Recalibration`).
+
+    >>> fit = recalibrate([0, 0, 1, 0, 1, 1], [-2.0, -1.0, -1.0, 1.0, 1.0, 2.0])
+    >>> round(fit.slope, 3), abs(round(fit.intercept, 3))
+    (0.756, 0.0)
+    """
     labels, logits = _checked_logits(label, logit)
     positive, negative = logits[labels == 1], logits[labels == 0]
     if not len(positive) or not len(negative):
@@ -202,7 +225,12 @@ def recalibrate(label: ArrayLike, logit: ArrayLike) -> Recalibration:
 def calibration_summary(
     label: ArrayLike, logit: ArrayLike, temperature: float = 1.0, bins: int = 10
 ) -> CalibrationSummary:
-    """Summarise the calibration of ``logit / temperature``."""
+    """Summarise the calibration of ``logit / temperature``.
+
+    >>> summary = calibration_summary([0, 0, 1, 0, 1, 1], [-2.0, -1.0, -1.0, 1.0, 1.0, 2.0])
+    >>> round(summary.slope, 3), len(summary.reliability)
+    (0.756, 4)
+    """
     probability = apply_temperature(logit, temperature)
     fit = recalibrate(label, np.asarray(logit, dtype=np.float64) / temperature)
     table = reliability(label, probability, bins)

@@ -84,16 +84,17 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _describe(run: Run, name: str, **differences: PerMetric[Difference] | None) -> ComparedRun:
-    chosen, intervals = run.metrics.at_validation_threshold, run.metrics.intervals
-    return ComparedRun(
+    intervals = run.metrics.intervals
+    fields = {
         **dict(Provenance.model_validate(run.metrics)),
-        name=name,
-        folder=str(run.folder),
-        threshold=None if chosen is None else chosen.threshold,
-        at_threshold=intervals.at_threshold,
-        at_validation_threshold=intervals.at_validation_threshold,
+        "name": name,
+        "folder": str(run.folder),
+        "threshold": run.metrics.validation_threshold,
+        "at_threshold": intervals.at_threshold,
+        "at_validation_threshold": intervals.at_validation_threshold,
         **differences,
-    )
+    }
+    return ComparedRun.model_validate(fields)
 
 
 def _differences(
@@ -101,10 +102,10 @@ def _differences(
 ) -> dict[str, PerMetric[Difference] | None]:
     """Differences from the first run, at 0.5 and each at its own validation threshold."""
     scores, others = Scores.of(table), Scores.of(base)
-    chosen, chosen_first = (one.metrics.at_validation_threshold for one in (run, first))
+    chosen, chosen_first = (one.metrics.validation_threshold for one in (run, first))
     own = None
     if chosen is not None and chosen_first is not None:
-        own = differences_of(scores, others, chosen.threshold, chosen_first.threshold, settings)
+        own = differences_of(scores, others, chosen, chosen_first, settings)
     return {
         "difference_at_threshold": differences_of(scores, others, 0.5, 0.5, settings),
         "difference_at_validation_threshold": own,

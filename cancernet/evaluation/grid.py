@@ -1,6 +1,6 @@
-"""Where the patches of a case stand on their slide, and which of them are neighbours.
+"""Grid positions of the patches of a case on their slide, and their neighbours.
 
-A patch stands in the grid cell ((x - 1) // 50, (y - 1) // 50) of its slide.
+A patch lies in the grid cell ((x - 1) // 50, (y - 1) // 50) of its slide.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from cancernet.evaluation.metrics import FloatArray, IntArray
 
 CELL = 50
-"""Pixels of the slide between two neighbouring patches."""
+"""Side of a grid cell in pixels of the slide."""
 MOST_CELLS = 500
-"""Cells along a side beyond which positions are not believed; a slide of the archive has fewer than 80."""
+"""Cells along a side beyond which positions are taken as wrong; a slide of the archive has fewer than 80."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the patches of a case stand: cells counted from the upper left one that holds a patch.
+    """Cells of the patches of a case, counted from the upper left one that holds a patch.
 
     Attributes:
         patch: (K,) numbers of the patches whose position is known, within the case.
@@ -50,6 +50,10 @@ def lay_out(x: NDArray[np.integer], y: NDArray[np.integer]) -> Grid | None:
 
     Returns:
         The grid; None where no position is known, or positions lie further apart than on any slide.
+
+    >>> grid = lay_out(np.array([101, 201]), np.array([51, 51]))
+    >>> grid.column.tolist(), grid.row.tolist()
+    ([0, 2], [0, 0])
     """
     known = np.flatnonzero((np.asarray(x) >= 0) & (np.asarray(y) >= 0))
     if not len(known):
@@ -60,17 +64,21 @@ def lay_out(x: NDArray[np.integer], y: NDArray[np.integer]) -> Grid | None:
 
 
 def sum_ring(grid: Grid, value: FloatArray, distance: int) -> tuple[FloatArray, FloatArray]:
-    """Gather the ring of 8 x `distance` cells around each patch, as far as they hold patches.
+    """Sum a value over the ring of 8 x `distance` cells around each patch.
 
     Args:
         grid: The cells.
-        value: (N,) a number for each patch of the case; patches that share a cell stand in it with their mean.
+        value: (N,) a number for each patch of the case; patches that share a cell count with their mean.
         distance: Steps, also diagonal ones, from the patch to the ring.
 
     Returns:
         (K,) number of the ring's cells that hold a patch, and (K,) the sum of their values; both 0 where none does.
+
+    >>> grid = lay_out(np.array([1, 51, 51]), np.array([1, 1, 51]))
+    >>> [values.tolist() for values in sum_ring(grid, np.array([1.0, 2.0, 4.0]), 1)]
+    [[2.0, 2.0, 2.0], [6.0, 5.0, 3.0]]
     """
-    # Empty cells all around, so that no step leaves the canvas or comes back at its other side.
+    # A margin of empty cells, so that no step leaves the canvas or wraps around.
     width = grid.columns + 2 * distance
     cell = (grid.row + distance) * width + grid.column + distance
     size = (grid.rows + 2 * distance) * width

@@ -1,12 +1,11 @@
-"""Point metrics and curves of a two-class prediction, as pure functions of arrays.
+"""Names of the metrics, counts, rates and curves of a two-class prediction, as pure functions of arrays.
 
-The positive class is IDC = 1. Arrays are one entry a patch: ``label`` (N,) holds 0 or 1, ``probability`` (N,) lies in
+The positive class is IDC = 1. Arrays have one entry a patch: ``label`` (N,) holds 0 or 1, ``probability`` (N,) lies in
 [0, 1], ``case`` (N,) holds any hashable names. A patch is called positive where ``probability >= threshold``.
 
-One rule for what is undefined: a quotient 0 / 0 is NaN, never a conventional 0 or 1. So AUROC and balanced accuracy
-need both classes, sensitivity and average precision need a positive patch, precision needs a positive call, MCC needs
-both classes among the labels and among the calls, F1 needs a positive label or a positive call. Empty input gives NaN
-everywhere. Writers of JSON turn NaN into null.
+A quotient 0 / 0 is NaN, never a conventional 0 or 1. So AUROC and balanced accuracy need both classes, sensitivity and
+average precision need a positive patch, precision needs a positive call, MCC needs both classes among the labels and
+among the calls, F1 needs a positive label or a positive call. Empty input gives NaN everywhere.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ class Confusion(NamedTuple):
 
 
 class ThresholdCounts(NamedTuple):
-    """What is called positive as the threshold falls through the distinct probabilities, each array of shape (M,)."""
+    """True and false positives as the threshold falls through the M distinct probabilities, each (M,)."""
 
     threshold: FloatArray
     tp: IntArray
@@ -97,7 +96,15 @@ def checked(label: ArrayLike, probability: ArrayLike) -> tuple[IntArray, FloatAr
 
 
 def case_index(case: ArrayLike) -> tuple[list[Any], NDArray[np.intp]]:
-    """Number the cases: their names in sorted order, as plain Python values, and each patch's index into them, (N,)."""
+    """Number the cases.
+
+    Returns:
+        Their names in sorted order, as plain Python values, and each patch's index into them, (N,).
+
+    >>> names, index = case_index(["b", "a", "b"])
+    >>> names, index.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
     array = np.asarray(case)
     if array.ndim != 1:
         raise ValueError(f"Expected case of shape (N,), but got shape {array.shape}.")
@@ -111,7 +118,11 @@ def case_index(case: ArrayLike) -> tuple[list[Any], NDArray[np.intp]]:
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
-    """Divide elementwise; NaN where the denominator is 0."""
+    """Divide elementwise; NaN where the denominator is 0.
+
+    >>> ratio([1, 0], [2, 0]).tolist()
+    [0.5, nan]
+    """
     top, bottom = np.broadcast_arrays(
         np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     )
@@ -119,14 +130,23 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
 
 
 def confusion(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Confusion:
-    """Count true and false calls; positive where ``probability >= threshold``."""
+    """Count true and false calls; positive where ``probability >= threshold``.
+
+    >>> confusion([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9])
+    Confusion(tn=1, fp=1, fn=0, tp=2)
+    """
     labels, probabilities = checked(label, probability)
     tn, fp, fn, tp = np.bincount(2 * labels + (probabilities >= threshold), minlength=4).tolist()
     return Confusion(tn, fp, fn, tp)
 
 
 def rate_arrays(tn: FloatArray, fp: FloatArray, fn: FloatArray, tp: FloatArray) -> dict[str, FloatArray]:
-    """Rates of many confusion matrices at once: counts of one shape in, arrays of that shape out (see `rates`)."""
+    """Compute the rates of many confusion matrices: counts of one shape in, arrays of that shape out (see `rates`).
+
+    >>> counts = (np.array([8.0, 0.0]), np.array([2.0, 0.0]), np.array([1.0, 4.0]), np.array([3.0, 0.0]))
+    >>> rate_arrays(*counts)["specificity"].tolist()
+    [0.8, nan]
+    """
     patches, positives, negatives, called = tn + fp + fn + tp, tp + fn, tn + fp, tp + fp
     sensitivity, specificity = ratio(tp, positives), ratio(tn, negatives)
     margins = np.sqrt(positives) * np.sqrt(negatives) * np.sqrt(called) * np.sqrt(tn + fn)
@@ -144,18 +164,26 @@ def rate_arrays(tn: FloatArray, fp: FloatArray, fn: FloatArray, tp: FloatArray) 
 
 
 def rates(confusion: Confusion) -> dict[str, float]:
-    """Rates of one confusion matrix, NaN where undefined.
+    """Compute the rates of one confusion matrix, NaN where undefined.
 
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``precision``, ``sensitivity``, ``specificity``, ``npv``, ``f1`` (of IDC),
         ``mcc``, ``prevalence``.
+
+    >>> rates(Confusion(tn=8, fp=2, fn=1, tp=3))["sensitivity"]
+    0.75
     """
     tn, fp, fn, tp = (np.asarray(count, dtype=np.float64) for count in confusion)
     return {name: float(value) for name, value in rate_arrays(tn, fp, fn, tp).items()}
 
 
 def counts_by_threshold(label: ArrayLike, probability: ArrayLike) -> ThresholdCounts:
-    """Count true and false positives at each distinct probability, from the highest down: ties are one step."""
+    """Count true and false positives at each distinct probability, from the highest down: ties are one step.
+
+    >>> counts = counts_by_threshold([0, 1, 1], [0.2, 0.9, 0.2])
+    >>> counts.threshold.tolist(), counts.tp.tolist(), counts.fp.tolist()
+    ([0.9, 0.2], [1, 2], [0, 1])
+    """
     labels, probabilities = checked(label, probability)
     order = np.argsort(-probabilities, kind="stable")
     ranked = probabilities[order]
@@ -167,13 +195,23 @@ def counts_by_threshold(label: ArrayLike, probability: ArrayLike) -> ThresholdCo
 
 
 def log_losses(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """Negative log-likelihood of each patch in nats, (N,), at most 36.04: probabilities keep 2.2e-16 from 0 and 1."""
+    """Compute the negative log-likelihood of each patch in nats, (N,): at most 36.04, probabilities being clipped.
+
+    They are clipped to [2.2e-16, 1 - 2.2e-16], as scikit-learn does.
+
+    >>> log_losses(np.array([0, 1]), np.array([0.5, 0.25])).round(3).tolist()
+    [0.693, 1.386]
+    """
     edge = float(np.finfo(np.float64).eps)
     return -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), edge, 1 - edge))
 
 
 def roc_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> RocCurve:
-    """ROC curve at each distinct probability, or thinned to at most ``points`` points for a picture (see `_thin`)."""
+    """Compute the ROC curve at each distinct probability, or at most ``points`` of its points for a picture.
+
+    >>> roc_curve([0, 1, 1], [0.2, 0.9, 0.2]).sensitivity.tolist()
+    [0.0, 0.5, 1.0]
+    """
     threshold, tp, fp = counts_by_threshold(label, probability)
     tp, fp = np.append(0, tp), np.append(0, fp)
     curve = RocCurve(ratio(fp, fp[-1]), ratio(tp, tp[-1]), np.append(np.inf, threshold))
@@ -181,7 +219,11 @@ def roc_curve(label: ArrayLike, probability: ArrayLike, points: int | None = Non
 
 
 def precision_recall_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> PrecisionRecallCurve:
-    """Precision and recall at each distinct probability, or thinned to at most ``points`` points (see `_thin`)."""
+    """Compute precision and recall at each distinct probability, or at most ``points`` of these points.
+
+    >>> precision_recall_curve([0, 1, 1], [0.2, 0.9, 0.2]).precision.round(3).tolist()
+    [1.0, 1.0, 0.667]
+    """
     threshold, tp, fp = counts_by_threshold(label, probability)
     precision = np.append(1.0, ratio(tp, tp + fp))
     tp = np.append(0, tp)
@@ -206,6 +248,6 @@ def _thin(x: FloatArray, y: FloatArray, points: int) -> NDArray[np.intp]:
     along = np.append(0.0, np.cumsum(steps))
     spread = np.searchsorted(along, np.linspace(0.0, along[-1], points - 2)).clip(max=len(x) - 1)
     height = np.nan_to_num(y)
-    # The ends are given by name: the last threshold may lie on a flat stretch that the even spread ends before.
+    # Both ends explicitly: the last threshold may lie on a flat stretch that the even spread does not reach.
     extremes = [0, len(x) - 1, int(np.argmax(height)), int(np.argmin(height))]
     return np.unique(np.append(extremes, spread[1:-1]))

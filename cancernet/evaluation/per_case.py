@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, case_index, checked, confusion, ratio
 from cancernet.evaluation.values import CaseMetrics, CaseSummary, Spread
 
@@ -36,19 +36,18 @@ def per_case(
     for name, of_case in zip(names, np.split(order, ends[:-1]), strict=False):
         known, found = labels[of_case], probabilities[of_case]
         counts = confusion(known, found, threshold)
-        rows.append(
-            CaseMetrics(
-                case=str(name),
-                patches=len(known),
-                idc=int(known.sum()),
-                threshold=threshold,
-                **counts._asdict(),
-                **estimates(known, found, threshold, RANKS + RATES),
-                **estimates(known, precise[of_case], metrics=LOSSES),
-                prevalence=float(ratio(known.sum(), len(known))),
-                mean_probability=float(found.mean()),
-            )
-        )
+        fields = {
+            "case": str(name),
+            "patches": len(known),
+            "idc": int(known.sum()),
+            "threshold": threshold,
+            **counts._asdict(),
+            **estimates(known, found, threshold, RANKS + RATES),
+            **estimates(known, precise[of_case], metrics=LOSSES),
+            "prevalence": ratio(known.sum(), len(known)).item(),
+            "mean_probability": found.mean().item(),
+        }
+        rows.append(CaseMetrics.model_validate(fields))
     return rows
 
 
@@ -58,6 +57,9 @@ def case_summary(rows: list[CaseMetrics]) -> CaseSummary:
     Returns:
         Spreads: number of ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
         ``highest``; None where no case (for ``sd``: fewer than two) defines it.
+
+    >>> case_summary(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb"))).auroc.mean
+    0.5
     """
     return CaseSummary(**{name: _spread(rows, name) for name in (*METRICS, "prevalence", "mean_probability")})
 
@@ -78,6 +80,9 @@ def worst_tenth(rows: list[CaseMetrics], by: str = "balanced_accuracy") -> list[
     """Return the tenth of the cases (rounded up) with the lowest value of a metric, worst first.
 
     Cases where the metric is undefined are not ranked.
+
+    >>> [row.case for row in worst_tenth(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb")))]
+    ['b']
     """
     ranked = sorted((row for row in rows if row[by] is not None), key=lambda row: row[by])
     return ranked[: -(-len(ranked) // 10)]

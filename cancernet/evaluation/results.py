@@ -84,13 +84,17 @@ class Evaluation(Analysis, Provenance):
     exposure_known: bool = Field(default=True, description="Whether it is known which cases trained the weights.")
 
     @property
+    def validation_threshold(self) -> float | None:
+        """The threshold chosen on validation; None where there is none, or each pooled fold has its own."""
+        return None if self.at_validation_threshold is None else self.at_validation_threshold.threshold
+
+    @property
     def origin(self) -> Origin:
         """What the predictions come from."""
-        chosen, calibration = self.at_validation_threshold, self.calibration
         return Origin(
             **{name: self[name] for name in ("data", "fingerprint", "synthetic", "leaks", "checkpoint")},
-            threshold=None if chosen is None else chosen.threshold,
-            temperature=None if calibration is None else calibration.temperature,
+            threshold=self.validation_threshold,
+            temperature=None if self.calibration is None else self.calibration.temperature,
         )
 
 

@@ -90,6 +90,13 @@ def predictions_table(
     )
 
 
+def write_split(folder: Path, split: pd.DataFrame, left_out: pd.DataFrame) -> None:
+    """Write `split.csv`, the part of each patch (its format can be given to `--data.split`), and `left_out.csv`."""
+    for name, table in ((SPLIT, split), (LEFT_OUT, left_out)):
+        with replacing(folder / name) as path:
+            table.to_csv(path, index=False)
+
+
 def write_tested(folder: Path, metrics: TestMetrics, table: pd.DataFrame, pictures: Pictures) -> None:
     """Write the results of a test: predictions (see `predictions_table`), pictures, metrics and confusion matrix."""
     _write_predictions(folder, table)

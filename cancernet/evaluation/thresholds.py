@@ -1,4 +1,4 @@
-"""Choose thresholds on validation data, to be judged elsewhere.
+"""Choose thresholds on validation data, to be applied to test data.
 
 Candidates are the observed, uncalibrated probabilities; a patch is positive where ``probability >= threshold``. All
 comparisons are made on whole counts or single quotients of them, so that ties are ties and not rounding.
@@ -22,7 +22,7 @@ FIXED: tuple[tuple[Rate, float], ...] = (
     ("sensitivity", 0.95),
     ("sensitivity", 0.99),
 )
-"""The operating points asked for: which rate is held, and at what value."""
+"""Operating points: the rate that is held, and its target."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ def youden(label: ArrayLike, probability: ArrayLike) -> float:
 
     Raises:
         ValueError: If only one class is present.
+
+    >>> youden([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
+    0.3
     """
     threshold, tp, fp = _both_classes(label, probability)
     return float(threshold[_last_maximum(tp * fp[-1] - fp * tp[-1])])
@@ -57,6 +60,9 @@ def at_sensitivity(label: ArrayLike, probability: ArrayLike, target: float) -> f
 
     Raises:
         ValueError: If only one class is present or ``target`` is outside (0, 1].
+
+    >>> at_sensitivity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
+    0.3
     """
     _check_target(target)
     threshold, tp, _ = _both_classes(label, probability)
@@ -72,6 +78,9 @@ def at_specificity(label: ArrayLike, probability: ArrayLike, target: float) -> f
 
     Raises:
         ValueError: If only one class is present or ``target`` is outside (0, 1].
+
+    >>> at_specificity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
+    0.9
     """
     _check_target(target)
     threshold, _, fp = _both_classes(label, probability)
@@ -83,10 +92,14 @@ def at_specificity(label: ArrayLike, probability: ArrayLike, target: float) -> f
 
 
 def operating_points(label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
-    """Choose the thresholds of `FIXED` on these data and say what the same data show at them (see `apply`).
+    """Choose the thresholds of `FIXED` on some data, with both rates of the same data at them.
 
     Raises:
         ValueError: If only one class is present.
+
+    >>> points = operating_points([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
+    >>> points[0].name, points[0].threshold, points[0].sensitivity
+    ('sensitivity_at_specificity_90', 0.9, 0.5)
     """
     choose = {"sensitivity": at_sensitivity, "specificity": at_specificity}
     chosen = (OperatingPoint(fixed, target, choose[fixed](label, probability, target), 0, 0) for fixed, target in FIXED)
@@ -94,7 +107,12 @@ def operating_points(label: ArrayLike, probability: ArrayLike) -> tuple[Operatin
 
 
 def apply(points: Iterable[OperatingPoint], label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
-    """Keep each point's threshold and read both rates off other data; NaN where those lack a class."""
+    """Keep each point's threshold and read both rates off other data; NaN where those lack a class.
+
+    >>> points = operating_points([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
+    >>> apply(points, [0, 1], [0.1, 0.95])[0].sensitivity
+    1.0
+    """
     shown = []
     for point in points:
         values = rates(confusion(label, probability, point.threshold))

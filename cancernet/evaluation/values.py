@@ -91,7 +91,7 @@ class PerMetric(Record, Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """Return the entry of a metric."""
-        return super().__getitem__(name)  # type: ignore[no-any-return]
+        return super().__getitem__(name)
 
 
 class Interval(Record):

@@ -19,7 +19,7 @@ from cancernet.evaluation.figures import draw_confusion_matrix, draw_precision_r
 from cancernet.evaluation.pictures import choose_pictures
 from cancernet.evaluation.report import write_report
 from cancernet.evaluation.results import PredictionsOrigin, TestMetrics
-from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_tested
+from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_split, write_tested
 from cancernet.evaluation.terminal import print_metrics
 from cancernet.training.checkpoints import data_state, output_folder, read_checkpoint, recorded_calibration, run_folder
 from cancernet.training.test_metrics import collect_metrics, describe_provenance
@@ -50,9 +50,7 @@ class RunRecord(SaveConfigCallback):
         if not trainer.is_global_zero or log_dir is None:
             return
         data = _data(trainer)
-        folder = Path(log_dir)
-        data.split.table(data.store.index).to_csv(folder / "split.csv", index=False)
-        data.split.left_out.to_csv(folder / "left_out.csv", index=False)
+        write_split(Path(log_dir), data.split.table(data.store.index), data.split.left_out)
 
 
 class TensorBoardFigures(Callback):
@@ -185,7 +183,7 @@ class ResultFiles(Callback):
         table = self._tabulate(_data(trainer), pl_module, content, "predict")
         chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
         provenance = describe_provenance(_data(trainer), Path(self.checkpoint).name)
-        write_predicted(self.folder, PredictionsOrigin(**dict(provenance), **chosen), table)
+        write_predicted(self.folder, PredictionsOrigin.model_validate({**dict(provenance), **chosen}), table)
 
     def print(self) -> None:
         """Print the metrics of a test."""

@@ -38,15 +38,9 @@ def describe_data_flow(data: IDCDataModule) -> DataFlow:
     for part in (*PARTS, OUTSIDE):
         members = index.iloc[data.split.rows(part)]
         idc = int(members["label"].sum())
-        parts.append(
-            PartSummary(
-                part=part,
-                patches=len(members),
-                cases=int(members["case"].nunique()),
-                idc=idc,
-                prevalence=idc / len(members) if len(members) else None,
-            )
-        )
+        counts = {"patches": len(members), "cases": int(members["case"].nunique()), "idc": idc}
+        prevalence = idc / len(members) if len(members) else None
+        parts.append(PartSummary.model_validate({"part": part, **counts, "prevalence": prevalence}))
     audit = dict(manifest["audit"])
     rejects = audit.pop("rejects", {})
     return DataFlow(
@@ -70,12 +64,8 @@ def prove_disjoint(data: IDCDataModule, tested: np.ndarray) -> LeakProof | None:
     seen = data.exposure if data.earlier is None else data.earlier
     if not seen.known:
         return None
-    overlap = seen.overlap(data.store.index, tested)
-    return LeakProof(
-        unit=seen.unit,
-        **{f"{name}_in_two_parts": count for name, count in overlap.items()},
-        left_out=len(data.split.left_out),
-    )
+    shared = {f"{name}_in_two_parts": count for name, count in seen.overlap(data.store.index, tested).items()}
+    return LeakProof.model_validate({"unit": seen.unit, **shared, "left_out": len(data.split.left_out)})
 
 
 def describe_environment(trainer: Trainer, started: float) -> Environment:

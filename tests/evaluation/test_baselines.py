@@ -45,17 +45,17 @@ def test_patches_are_read_a_chunk_at_a_time():
 
 def test_scores_are_those_of_scikit_learns_own_pipeline():
     images, label = draw_patches(900)
-    train, validation, judged = np.split(np.random.default_rng(1).permutation(900), [500, 700])
-    found = score_baselines(lambda rows: images[rows], label, train, validation, judged)
+    train, validation, test = np.split(np.random.default_rng(1).permutation(900), [500, 700])
+    found = score_baselines(lambda rows: images[rows], label, train, validation, test)
     assert found is not None
     features = colour_histograms(lambda rows: images[rows], np.arange(900)).astype(np.float64)
     used = features[train].std(axis=0) >= 1e-4
     scaler = StandardScaler().fit(features[train][:, used])
     model = LogisticRegression(max_iter=1000).fit(scaler.transform(features[train][:, used]), label[train])
     expected = model.decision_function(scaler.transform(features[:, used]))
-    np.testing.assert_allclose(found.logit, expected[judged], atol=0.05)
+    np.testing.assert_allclose(found.logit, expected[test], atol=0.05)
     assert found.prevalence == pytest.approx(label[train].mean())
-    assert roc_auc_score(label[judged], found.logit) > 0.75
+    assert roc_auc_score(label[test], found.logit) > 0.75
     chosen = youden(label[validation], sigmoid(expected[validation]).astype(np.float32))
     assert found.threshold == pytest.approx(chosen, abs=0.02)
 

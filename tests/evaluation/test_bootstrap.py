@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from cancernet.evaluation import bootstrap, metrics
+from cancernet.evaluation import bootstrap, estimates, metrics
 
 Patches = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -55,7 +55,7 @@ def assert_equal_to_rows(data: Patches, draws: int, threshold: float, seed: int 
     label, probability, case = data
     names, index = metrics.case_index(case)
     counts = bootstrap.draw_cases(len(names), draws, seed)
-    fast = bootstrap.values_of_draws(label, probability, index, counts, threshold)
+    fast = estimates.values_of_draws(label, probability, index, counts, threshold)
     slow = by_rows(data, counts, threshold)
     assert list(fast) == list(bootstrap.METRICS)
     for name in bootstrap.METRICS:
@@ -76,7 +76,7 @@ def test_draws_equal_resampled_rows_under_ties_and_missing_classes(data: Patches
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = sample(digits=2)
     whole = bootstrap.bootstrap(*data, draws=30)
-    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 1)
+    monkeypatch.setattr(estimates, "CELLS_AT_ONCE", 1)
     one_by_one = bootstrap.bootstrap(*data, draws=30)
     for name, interval in whole.items():
         assert list(vars(one_by_one[name]).values()) == pytest.approx(list(vars(interval).values()), abs=1e-12)
@@ -84,7 +84,7 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.Mo
 
 def test_pairwise_wins_are_mann_whitney_statistics() -> None:
     label, probability, case = sample(200, 4, digits=1)
-    wins = bootstrap.pairwise_wins(label, probability, case, 4)
+    wins = estimates.pairwise_wins(label, probability, case, 4)
     for i in range(4):
         for j in range(4):
             positives, negatives = probability[(case == i) & (label == 1)], probability[(case == j) & (label == 0)]

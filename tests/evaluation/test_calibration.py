@@ -214,6 +214,7 @@ def test_temperature_sets_a_slope_without_intercept_to_one() -> None:
     temperature = calibration.fit_temperature(label, logit).value
     before = calibration.calibration_summary(label, logit)
     after = calibration.calibration_summary(label, logit, temperature)
+    assert before.slope is not None
     assert after.slope == pytest.approx(before.slope * temperature)
     assert after.slope == pytest.approx(1, abs=0.01)
     for name in ("brier", "log_loss", "expected_calibration_error"):

@@ -97,7 +97,7 @@ def test_command_writes_table_json_and_page(first, second, uncalibrated, tmp_pat
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_what_leaks_or_is_drawn_is_said(first, second, tmp_path, capsys):
+def test_leaks_and_synthetic_data_are_warned_of(first, second, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()
     for file in second.iterdir():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cancernet.evaluation.bootstrap import estimates
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import LOSSES, confusion, rates
 from cancernet.evaluation.per_case import case_summary, per_case, worst_tenth
 from tests.evaluation.test_metrics import Arrays, arrays, sample

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cancernet.evaluation.analysis import Scores
-from cancernet.evaluation.bootstrap import bootstrap, estimates
+from cancernet.evaluation.bootstrap import bootstrap
 from cancernet.evaluation.calibration import sigmoid
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.metrics import confusion
 from cancernet.training.metrics import CURVES, build_metrics
 from cancernet.training.task import probability_of

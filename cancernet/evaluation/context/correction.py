@@ -6,11 +6,10 @@ their mean log-odds (ring 1: the 8 cells around a patch, ring 2: the 16 around t
     z' = z + sum over rings of c_r (u_r (z - t) + w_r (m_r - t))
 
 It is linear in u and w, and where no neighbour is there it is z exactly. The coefficients are those of a logistic
-regression with z as offset and a small ridge: an auto-logistic model (Besag 1974), of scores instead of labels.
+regression with z as offset and a small ridge: an auto-logistic model (Besag 1974) of scores instead of labels.
 
-There is no constant. It would carry how much carcinoma the fitted slides hold over to the next slide, and a few slides
-say nothing of that; as it is, a patch at the threshold among patches at the threshold stays there, so the threshold
-that validation chose keeps its meaning.
+There is no constant: it would carry the share of carcinoma on a few fitted slides over to the next slide. Without it a
+patch at the threshold among patches at the threshold stays there, so the threshold of validation keeps its meaning.
 """
 
 import numpy as np
@@ -22,8 +21,7 @@ from cancernet.evaluation.grid import lay_out, sum_ring
 from cancernet.evaluation.metrics import FloatArray, case_index, checked_labels
 
 RIDGE = 1.0
-"""Beside the log loss summed over patches: a coefficient of standardised scores is taken to be near 1 or below, until
-some patches object."""
+"""Added to the log loss summed over patches: coefficients of standardised scores are expected to be 1 or smaller."""
 EVENTS = 10
 """Patches of the rarer class needed for each coefficient (Peduzzi et al. 1996)."""
 TERMS = 2
@@ -37,13 +35,17 @@ def gather_neighbours(
 
     Args:
         logit: (N,) finite log-odds.
-        case: (N,) names of the cases; no patch neighbours one of another case.
-        x: (N,) left edge in pixels, negative where unknown: such a patch has no neighbour and is none.
+        case: (N,) names of the cases; patches of different cases are no neighbours.
+        x: (N,) left edge in pixels, negative where unknown: such a patch has no neighbours.
         y: (N,) upper edge likewise.
         rings: 1 for neighbourhoods of 3x3 cells, 2 for 5x5.
 
     Returns:
         (N, rings) neighbours in each ring and (N, rings) the sum of their log-odds.
+
+    >>> count, total = gather_neighbours([2.0, -1.0], ["a", "a"], [1, 51], [1, 1], rings=1)
+    >>> count.tolist(), total.tolist()
+    ([[1.0], [1.0]], [[-1.0], [2.0]])
     """
     logits, columns, rows = np.asarray(logit, dtype=np.float64), np.asarray(x), np.asarray(y)
     names, index = case_index(case)
@@ -61,7 +63,11 @@ def gather_neighbours(
 
 
 def features(logit: ArrayLike, count: FloatArray, total: FloatArray, boundary: float) -> FloatArray:
-    """What u and w of each ring weigh, (N, 2 x rings): c_r (z - t) and c_r (m_r - t), ring by ring."""
+    """Compute the terms of u and w of each ring, (N, 2 x rings): c_r (z - t) and c_r (m_r - t), ring by ring.
+
+    >>> features([3.0], np.array([[8.0]]), np.array([[16.0]]), boundary=0.0).tolist()
+    [[3.0, 2.0]]
+    """
     cells = 8 * np.arange(1, count.shape[1] + 1)
     beyond = np.asarray(logit, dtype=np.float64)[:, None] - boundary
     return np.stack([count / cells * beyond, (total - count * boundary) / cells], axis=2).reshape(len(beyond), -1)
@@ -72,8 +78,8 @@ def fit_correction(
 ) -> FloatArray:
     """Fit the coefficients on the patches that have neighbours.
 
-    The ridge weighs the coefficients of scores in standard deviations over these patches: in plain log-odds it would
-    hold back scores that rank well and hardly spread.
+    The ridge applies to scores in standard deviations over these patches: in plain log-odds it would shrink the
+    coefficients of scores that rank well but hardly spread.
 
     Args:
         label: (N,) of 0 and 1.
@@ -88,6 +94,10 @@ def fit_correction(
 
     Raises:
         InputError: No patch has a neighbour, or too few of a class do.
+
+    >>> label = np.tile([0, 1], 40)
+    >>> fit_correction(label, 4.0 * label - 2, np.full((80, 1), 8.0), np.zeros((80, 1)), boundary=0.0).shape
+    (1, 2)
     """
     labels, logits = checked_labels(label), np.asarray(logit, dtype=np.float64)
     having = count.sum(axis=1) > 0
@@ -111,5 +121,10 @@ def fit_correction(
 def correction(
     logit: ArrayLike, count: FloatArray, total: FloatArray, boundary: float, coefficients: FloatArray
 ) -> FloatArray:
-    """What the neighbours add to the log-odds, z' - z, (N,); exactly 0 where none is there."""
+    """Compute what the neighbours add to the log-odds, z' - z, (N,); exactly 0 without neighbours.
+
+    >>> count, total, coefficients = np.array([[8.0], [0.0]]), np.array([[16.0], [0.0]]), np.array([[0.0, 0.5]])
+    >>> correction([3.0, 3.0], count, total, 0.0, coefficients).tolist()
+    [1.0, 0.0]
+    """
     return features(logit, count, total, boundary) @ coefficients.ravel()

@@ -1,6 +1,7 @@
 """What neighbours change on cases that the correction was not fitted on, next to the patch-wise result."""
 
 from collections.abc import Collection
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,11 @@ FEW = 10
 
 
 def evaluate_context(
-    predictions: pd.DataFrame, origin: Origin, fitted: Collection[str], scored: Collection[str], neighbourhood: int
+    predictions: pd.DataFrame,
+    origin: Origin,
+    fitted: Collection[str],
+    scored: Collection[str],
+    neighbourhood: Literal[3, 5],
 ) -> tuple[pd.DataFrame, ContextResult]:
     """Fit on some cases, correct others, and evaluate these with and without their neighbours.
 
@@ -133,7 +138,7 @@ def _describe_cases(rows: pd.DataFrame, patches: pd.DataFrame) -> ContextCases:
     )
 
 
-def _compare(patches: pd.DataFrame, threshold: float) -> dict[str, PerContextMetric[Interval]]:
+def _compare(patches: pd.DataFrame, threshold: float) -> dict[str, Any]:
     """Metrics of both, and context minus patch-wise on the same draws."""
     label, case = patches["label"].to_numpy(), patches["case"].to_numpy()
     plain, context = patches["probability"].to_numpy(), patches["context_probability"].to_numpy()
@@ -142,9 +147,9 @@ def _compare(patches: pd.DataFrame, threshold: float) -> dict[str, PerContextMet
     )
     difference = paired_difference(label, context, plain, case, threshold, threshold, metrics=METRICS, seed=SEED)
     return {
-        "patch_wise": PerContextMetric[Interval](**patch_wise),
-        "context": PerContextMetric[Interval](**with_context),
-        "difference": PerContextMetric[Difference](**difference),
+        "patch_wise": PerContextMetric[Interval].model_validate(patch_wise),
+        "context": PerContextMetric[Interval].model_validate(with_context),
+        "difference": PerContextMetric[Difference].model_validate(difference),
     }
 
 

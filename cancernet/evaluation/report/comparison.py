@@ -50,6 +50,7 @@ def render(result: Comparison) -> str:
     plots = []
     for run in result.runs[1:]:
         differences = run.difference_at_validation_threshold or run.difference_at_threshold
+        assert differences is not None, "only the first run has none"
         rows = [{"name": NAMES[name], **dict(differences[name])} for name in METRICS if name not in LOSSES]
         plots.append({"frame": charts.draw_differences(rows), "rows": rows})
     return fill("comparison.html.j2", result=result, plots=plots, lower=LOWER_IS_BETTER, changes=SHOWN)

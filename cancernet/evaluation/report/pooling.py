@@ -60,7 +60,7 @@ def subject_of(runs: Sequence[Run]) -> Subject:
 def pool(runs: Sequence[Run]) -> Subject:
     """Pool the folds of a cross-validation (see `subject_of`)."""
     _check_poolable(runs)
-    runs = sorted(runs, key=lambda run: run.metrics.fold)
+    runs = sorted(runs, key=lambda run: -1 if run.metrics.fold is None else run.metrics.fold)
     predictions = pd.concat([run.predictions for run in runs], ignore_index=True)
     source = np.repeat(np.arange(len(runs)), [len(run.predictions) for run in runs])
     # What one fold left outside, another one tested; pictures of rows that count nowhere are not shown twice.
@@ -77,10 +77,10 @@ def _own_thresholds(runs: Sequence[Run]) -> dict[str, float] | None:
     """The validation threshold of each case's run; None where a run has none."""
     own: dict[str, float] = {}
     for run in runs:
-        chosen = run.metrics.at_validation_threshold
+        chosen = run.metrics.validation_threshold
         if chosen is None:
             return None
-        own |= {row.case: chosen.threshold for row in run.metrics.per_case}
+        own |= {row.case: chosen for row in run.metrics.per_case}
     return own
 
 
@@ -135,7 +135,7 @@ def _evaluate(
     """Evaluate the pooled patches; `source` (N,) is the number of each patch's run."""
     metrics = [run.metrics for run in runs]
     scores = Scores.of(table)
-    thresholds = None if own is None else table["case"].map(own).to_numpy(dtype=np.float64)
+    thresholds = None if own is None else np.array([own[case] for case in table["case"]])
     rows = sorted((row for one in metrics for row in one.per_case), key=lambda row: row.case)
     return Evaluation(
         **dict(figures(scores)),
