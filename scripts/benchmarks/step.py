@@ -160,13 +160,12 @@ def main(kind: str, *switches: str) -> None:
     steps: dict[tuple[Any, ...], Step] = {}
 
     def build(compiled: bool, name: str) -> nn.Module:
-        if kind != "cancernet":
+        if kind == "handwritten":
             handwritten = build_handwritten().to(device)
             if compiled:
                 handwritten.compile(fullgraph=True)
             return handwritten
-        network = create_network(name, {}, 50, 2)
-        network.to(device)
+        network = create_network(name, {}, 50, 2).to(device)
         if compiled:
             compile_network(network, device)
         return network

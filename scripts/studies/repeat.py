@@ -110,7 +110,7 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame([{"metric": name, **vars(difference)} for name, difference in differences.items()])
 
 
-def _evaluate(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float]:
+def _evaluate(trial: Trial, arguments: Sequence[str], part: Part, checkpoint: str) -> dict[str, float | None]:
     """Return the metrics of a trial; what is missing of its run is run."""
     file = _fitted(trial.folder, checkpoint)
     wanted = _spell_out(arguments)

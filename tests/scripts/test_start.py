@@ -6,13 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scripts.benchmarks import __main__ as benchmark
 from scripts.benchmarks.machine import anonymous_memory, child_environment, describe_machine
-from scripts.benchmarks.race import Figure, write_markdown
+from scripts.benchmarks.race import Figure, _cells, write_markdown
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WRAPPERS = {
@@ -34,29 +36,41 @@ def test_start_commands_are_executable_and_explained(name):
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_each_start_command_runs_its_module_and_lists_its_options(name, tmp_path):
-    """Through a checkout of links whose environment is the one at hand, from another folder."""
+def test_each_start_command_runs_its_module_and_lists_its_options(name, capsys):
+    module, options = WRAPPERS[name]
+    assert f'exec "$(dirname "$0")/python" -m {module} "$@"' in (SCRIPTS / name).read_text()
+    program = benchmark if name == "benchmark" else import_module(module)
+    with pytest.raises(SystemExit) as done:
+        program.main(["--help"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: scripts/{name}" in text
+    assert [option for option in options if option not in text] == []
+
+
+def test_the_launcher_runs_from_any_folder(tmp_path):
+    """In a checkout of links whose environment is the one at hand; a module in the caller's folder is not imported."""
     (tmp_path / "scripts").mkdir()
-    for file in ("python", name):
+    for file in ("python", "benchmark"):
         shutil.copy(SCRIPTS / file, tmp_path / "scripts" / file)
-    for folder in ("benchmarks", "studies"):
-        (tmp_path / "scripts" / folder).symlink_to(SCRIPTS / folder)
+    (tmp_path / "scripts" / "benchmarks").symlink_to(SCRIPTS / "benchmarks")
     (tmp_path / "cancernet").symlink_to(SCRIPTS.parent / "cancernet")
-    environment = tmp_path / "scripts" / "environment"
-    environment.write_text("#!/bin/sh\n")
-    environment.chmod(0o755)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / "elsewhere").mkdir()
-    command = [str(tmp_path / "scripts" / name), "--help"]
+    for file, content in {
+        "scripts/environment": "#!/bin/sh\n",
+        ".venv/bin/python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+        "elsewhere/cancernet.py": "raise SystemExit(3)\n",
+    }.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(0o755)
+    command = [str(tmp_path / "scripts" / "benchmark"), "--help"]
     done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    module, options = WRAPPERS[name]
-    assert f"-m {module} " in (SCRIPTS / name).read_text()
-    assert f"usage: scripts/{name}" in done.stdout
-    assert [option for option in options if option not in done.stdout] == []
+    assert "usage: scripts/benchmark" in done.stdout
+    command = [str(tmp_path / "scripts" / "python"), "-c", "import os; print(os.getcwd())"]
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == tmp_path / "elsewhere"
 
 
 def run_benchmark(monkeypatch, *arguments: str, bf16: list[str]) -> None:
@@ -105,8 +119,6 @@ def test_prepare_races_against_the_loop(tmp_path, monkeypatch):
 
 
 def test_ratios_are_to_the_first_row():
-    from scripts.benchmarks.race import _cells
-
     first, second = Figure("a", "s", [1.0, 2.0, 4.0], 10.4), Figure("b", "s", [3.0])
     assert _cells(first, first) == ["a", "2", "1 to 4", "s", "1.00", "10"]
     assert _cells(second, first) == ["b", "3", "3 to 3", "s", "1.50", ""]
@@ -115,8 +127,6 @@ def test_ratios_are_to_the_first_row():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell anonymous memory apart")
 def test_anonymous_memory_is_what_linux_counts():
-    import psutil
-
     status = Path("/proc/self/status").read_text()
     expected = int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
     assert anonymous_memory(psutil.Process()) == pytest.approx(expected, abs=1)

@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup, escape
 
-from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.report.formatting import THRESHOLD_FREE
 from cancernet.evaluation.report.narrative import describe, judged_at
 from cancernet.evaluation.report.writing import fill
+from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.run_folder import read_metrics
 from cancernet.files import write_text
 
