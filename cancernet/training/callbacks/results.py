@@ -16,7 +16,7 @@ from cancernet.evaluation.report import write_report
 from cancernet.evaluation.results import PredictionsOrigin, TestMetrics
 from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_tested
 from cancernet.training.checkpoints import data_state, output_folder, recorded_calibration
-from cancernet.training.test_metrics import collect_metrics, describe_provenance
+from cancernet.training.results import collect_metrics, describe_provenance
 
 
 class ResultFiles(Callback):
