@@ -12,13 +12,13 @@ from cancernet import __version__
 from cancernet.errors import InputError, explained
 
 DESCRIPTION = """\
-Train and judge CancerNet on patches of invasive ductal carcinoma (IDC) histology.
+Train and evaluate CancerNet on patches of invasive ductal carcinoma (IDC) histology.
 Research software: never a diagnosis."""
 
 LIGHTNING_COMMANDS = {
     "fit": "train a model; writes a run folder with checkpoints, split and TensorBoard events",
-    "validate": "judge a checkpoint on the validation part",
-    "test": "judge a checkpoint on the test part; writes metrics, predictions and confusion matrix",
+    "validate": "evaluate a checkpoint on the validation part",
+    "test": "evaluate a checkpoint on the test part; writes metrics, predictions and confusion matrix",
     "predict": "write the probability of IDC for every patch of a data set",
 }
 """Subcommands of the Lightning command line."""
@@ -38,7 +38,7 @@ OWN_COMMANDS = {
     ),
     "synthesize": (
         "cancernet.data.synthetic.archive:synthesize",
-        "draw a synthetic archive in the layout of the real one",
+        "write a synthetic archive in the layout of the real one",
     ),
     "report": (
         "cancernet.evaluation.report:report",
@@ -47,7 +47,7 @@ OWN_COMMANDS = {
     "compare": ("cancernet.evaluation.report.comparison:compare", "put runs on the same test patches side by side"),
     "context": (
         "cancernet.evaluation.context:context",
-        "correct each patch by its neighbours on the slide, beside the patch-wise result",
+        "correct each patch by its neighbours on the slide, next to the patch-wise result",
     ),
 }
 """Subcommands of our own: the function behind each, whose arguments are its options, and what it does."""

@@ -53,7 +53,7 @@ def test_the_installed_wheel_fits_tests_reports_and_exports_from_another_folder(
     (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
-    # The dependencies are those of this environment; .pth files in it, the editable checkout's among them, do not count.
+    # The dependencies are those of this environment; the .pth files in it, such as the checkout's, do not count.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     work = tmp_path / "elsewhere"
     work.mkdir()

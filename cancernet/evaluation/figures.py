@@ -1,6 +1,6 @@
 """Figures of an evaluation, as matplotlib figures; nothing here writes a file.
 
-They are drawn without pyplot, which keeps figures alive until they are closed and wants a display.
+Without pyplot, which keeps figures alive until they are closed and wants a display.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def draw_confusion_matrix(matrix: np.ndarray, title: str, synthetic: bool = Fals
 
     Args:
         matrix: (2, 2) counts [[tn, fp], [fn, tp]], rows true.
-        title: What was judged.
+        title: What was evaluated.
         synthetic: Say so in the title.
     """
     figure, axes = _new_figure(title, synthetic)

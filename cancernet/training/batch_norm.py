@@ -1,4 +1,4 @@
-"""Batch norm of a network, whichever way its layers run: how its statistics move, and how they are measured anew.
+"""Batch-norm statistics of a network: their momentum, and their recalibration after training (precise batch norm).
 
 Training moves the statistics under dropout, which widens what a batch norm behind it sees; in use there is none, and
 the statistics are too wide (X. Li et al., "Understanding the disharmony between dropout and batch normalization by

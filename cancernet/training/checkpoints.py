@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         replace_checkpoint(path, checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint safely, whatever Lightning asks for."""
+        """Read a checkpoint safely."""
         return read_checkpoint(path)
 
 

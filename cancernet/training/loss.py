@@ -29,7 +29,7 @@ class TrainingLoss:
     Args:
         class_weights: Factor on the loss of benign and of IDC patches; `balanced` is set by `set_class_weights`.
         label_smoothing: Share of the label, 0 to 1, spread evenly over both classes.
-        mixup: Pairs of patches are mixed in shares drawn from Beta(mixup, mixup); 0 mixes none (Zhang et al. 2018).
+        mixup: Pairs of patches are mixed in shares from Beta(mixup, mixup); 0 mixes none (Zhang et al. 2018).
     """
 
     def __init__(self, class_weights: ClassWeights, label_smoothing: float, mixup: float) -> None:

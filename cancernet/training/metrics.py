@@ -45,7 +45,7 @@ def build_metrics(threshold: float = 0.5) -> MetricCollection:
         `auroc`, `average_precision` (exact, from all scores), `accuracy`, `balanced_accuracy`, `precision`,
         `sensitivity`, `specificity`, `npv`, `f1`, `mcc`, and the members named in `CURVES`.
     """
-    # torchmetrics calls positive what lies above its threshold; the step below ours makes that "at or above".
+    # torchmetrics calls positive what lies above its threshold; the next number below makes that "at or above".
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     # Labels and probabilities are known to be valid: checking them would only wait for the GPU. Exact curves need no
     # number of bins.

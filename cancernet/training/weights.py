@@ -47,7 +47,7 @@ def convert(file: Path, checkpoint: Path, image_size: int | None = None, flatten
 
 
 def make_checkpoint(weights: NetworkWeights) -> dict[str, Any]:
-    """Return the content of a checkpoint before any training of ours: no optimiser state, no epoch, no data."""
+    """Return the content of a checkpoint before any training: no optimiser state, no epoch, no data."""
     network = create_network("cancernet", {}, weights.image_size, weights.classes)
     load_weights(network, weights)
     return {
@@ -73,7 +73,7 @@ def make_checkpoint(weights: NetworkWeights) -> dict[str, Any]:
 
 
 def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) -> dict[str, Any]:
-    """Fill a network with weights from a file of Keras', or from a checkpoint of ours.
+    """Fill a network with weights from a Keras file or from a checkpoint of this project.
 
     Args:
         network: To be filled.
@@ -92,21 +92,21 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
         load_weights(network, read_weights(file))
         return _nothing_known()
     content = read_checkpoint(file)
-    theirs = network_config(content)
-    different = [name for name in ("network", "network_arguments", "classes") if theirs[name] != description[name]]
+    recorded = network_config(content)
+    different = [name for name in ("network", "network_arguments", "classes") if recorded[name] != description[name]]
     if different:
         name = different[0]
         raise InputError(
-            f"model.weights: {file} holds a network with {name} {theirs[name]!r}, this one {description[name]!r}; "
-            f"give --model.{name} {theirs[name]!r}, or another file"
+            f"model.weights: {file} holds a network with {name} {recorded[name]!r}, this one {description[name]!r}; "
+            f"give --model.{name} {recorded[name]!r}, or another file"
         )
     size = len(NETWORK_PREFIX)
     state = {name[size:]: value for name, value in content["state_dict"].items() if name.startswith(NETWORK_PREFIX)}
-    ours = network.state_dict()
-    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in ours.items()}:
+    wanted = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in wanted.items()}:
         raise InputError(
-            f"model.weights: {file} holds a network for images of {theirs['image_size']} pixels; "
-            f"give --model.image_size {theirs['image_size']}"
+            f"model.weights: {file} holds a network for images of {recorded['image_size']} pixels; "
+            f"give --model.image_size {recorded['image_size']}"
         )
     # Clones: a mapped file must not lie under weights that training writes to.
     network.load_state_dict({name: torch.clone(value) for name, value in state.items()})

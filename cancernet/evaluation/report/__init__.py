@@ -1,4 +1,4 @@
-"""The page of a judged model: one HTML file that needs no network, built from a run folder without torch."""
+"""The page of a tested model: one HTML file that needs no network, built from a run folder without torch."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
 from cancernet.evaluation.values import ReliabilityBin
 
 POINTS = 500
-"""Points of a drawn curve: more than the pixels that it crosses."""
+"""Points of a curve: more than the pixels that it crosses."""
 HISTOGRAM_BINS = 40
 
 

@@ -1,4 +1,4 @@
-"""What the page's script needs to judge any threshold exactly: the sorted scores of each case."""
+"""What the page's script needs to evaluate any threshold exactly: the sorted scores of each case."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,21 @@ UNMOVED = ("auroc", "brier", "patches", "prevalence")
 
 
 def payload(
-    judged: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, histogram: Frame
+    tested: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, histogram: Frame
 ) -> dict[str, Any]:
     """Everything the script is given, as plain numbers, strings and lists.
 
     Args:
-        judged: Predictions of the test part.
+        tested: Predictions of the test part.
         metrics: `metrics.json`, or what stands for it where runs are pooled.
-        own: The validation threshold that each case is judged by; None where none was chosen.
+        own: The validation threshold that applies to each case; None where none was chosen.
         histogram: Frame of the histogram of scores.
     """
-    probability = judged["probability"].to_numpy(dtype=np.float32)
-    label = judged["label"].to_numpy()
+    probability = tested["probability"].to_numpy(dtype=np.float32)
+    label = tested["label"].to_numpy()
     # Cases in the order of the per-case table; within a case first the benign scores, then those of IDC, rising.
     number = {str(row["case"]): at for at, row in enumerate(metrics["per_case"])}
-    of_case = judged["case"].map(number).to_numpy(dtype=np.int64)
+    of_case = tested["case"].map(number).to_numpy(dtype=np.int64)
     order = np.lexsort((probability, label, of_case))
     counts = np.bincount(2 * of_case + label, minlength=2 * len(number)).reshape(-1, 2)
     calibration = metrics["calibration"]
@@ -54,7 +54,7 @@ def payload(
 
 
 def start(metrics: Evaluation) -> float | str:
-    """Threshold the page opens with; `own` where each case is judged by the threshold of its own fold."""
+    """Threshold the page opens with; `own` where each case has the threshold of its own fold."""
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
         return 0.5

@@ -1,4 +1,4 @@
-"""The model card: what a judged model is for, what it can do and where it ends, in Markdown."""
+"""The model card: what a tested model is for, what it can do and where it ends, in Markdown."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from cancernet.evaluation.report.formatting import THRESHOLD_FREE
-from cancernet.evaluation.report.narrative import describe, judged_at
+from cancernet.evaluation.report.narrative import describe, evaluated_at
 from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.run_folder import read_metrics
@@ -36,7 +36,7 @@ def render_model_card(metrics: Evaluation) -> str:
         "model_card.md.j2",
         filters={"plain": plain},
         m=metrics,
-        at=judged_at(metrics),
+        at=evaluated_at(metrics),
         free=THRESHOLD_FREE,
         statements=describe(metrics),
     )

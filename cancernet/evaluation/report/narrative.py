@@ -27,7 +27,7 @@ class Statement(NamedTuple):
 
 
 def describe(metrics: Evaluation) -> list[Statement]:
-    """Say what a judged model is good at, where it fails and how sure that is.
+    """Say what a tested model is good at, where it fails and how sure that is.
 
     Args:
         metrics: What `metrics.json` holds.
@@ -44,7 +44,7 @@ def describe(metrics: Evaluation) -> list[Statement]:
     ]
 
 
-def judged_at(metrics: Evaluation) -> tuple[AtThreshold, PerMetric[Interval], str]:
+def evaluated_at(metrics: Evaluation) -> tuple[AtThreshold, PerMetric[Interval], str]:
     """Return figures, intervals and name of the threshold that counts: validation's where there is one, else 0.5."""
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
@@ -62,13 +62,13 @@ def _warnings(metrics: Evaluation) -> Iterator[Statement]:
     if metrics["leaks"]:
         yield Statement(
             "weakness",
-            "Patches were split at random, so neighbours of the judged patches trained the model: these figures are "
+            "Patches were split at random, so neighbours of the tested patches trained the model: these figures are "
             "higher than they would be on new cases.",
         )
     if not metrics["exposure_known"]:
         yield Statement(
             "weakness",
-            "The weights came from elsewhere and nobody knows which cases trained them: the judged cases may be among "
+            "The weights came from elsewhere and nobody knows which cases trained them: the tested cases may be among "
             "them, and these figures too high.",
         )
 
@@ -76,7 +76,7 @@ def _warnings(metrics: Evaluation) -> Iterator[Statement]:
 def _ranking(metrics: Evaluation) -> Iterator[Statement]:
     area = metrics["auroc"]
     if area is None:
-        yield Statement("certainty", "The judged patches hold one class only, so nothing can be said about ranking.")
+        yield Statement("certainty", "The tested patches hold one class only, so nothing can be said about ranking.")
         return
     bounds = metrics["intervals"]["at_threshold"]["auroc"]
     kind = "strength" if area > 0.5 else "weakness"
@@ -89,14 +89,14 @@ def _ranking(metrics: Evaluation) -> Iterator[Statement]:
         yield Statement("certainty", "With fewer than two cases there is no interval: one case says nothing of others.")
         return
     width = bounds["high"] - bounds["low"]
-    drawn = f"Redrawing the {count(metrics['cases'], 'case')}, the AUROC lies between {interval(bounds)}"
-    drawn = drawn.replace(" to ", " and ")
+    low, high = figure(bounds["low"]), figure(bounds["high"])
+    resampled = f"Resampling the {count(metrics['cases'], 'case')}, the AUROC lies between {low} and {high}"
     if width > WIDE:
-        text = f"{drawn}, a width of {figure(width)}: too few cases to tell good models of this archive apart."
+        text = f"{resampled}, a width of {figure(width)}: too few cases to tell good models of this archive apart."
     elif width > NARROW:
-        text = f"{drawn}, a width of {figure(width)}: smaller differences between models need a paired comparison."
+        text = f"{resampled}, a width of {figure(width)}: smaller differences between models need a paired comparison."
     else:
-        text = f"{drawn}, a width of {figure(width)}: the second decimal can be trusted."
+        text = f"{resampled}, a width of {figure(width)}: the second decimal can be trusted."
     yield Statement("certainty", text)
     if bounds["low"] <= 0.5:
         yield Statement(
@@ -107,14 +107,14 @@ def _ranking(metrics: Evaluation) -> Iterator[Statement]:
 def _trade(metrics: Evaluation) -> Iterator[Statement]:
     chosen = metrics["at_validation_threshold"]
     if chosen is None:
-        yield Statement("certainty", "No threshold was chosen on validation, so calls are judged at 0.5 only.")
+        yield Statement("certainty", "No threshold was chosen on validation, so calls are evaluated at 0.5 only.")
         return
     (_, alarms), (missed, found) = chosen["confusion_matrix"]
     (_, alarms_before), (_, found_before) = metrics["confusion_matrix"]
     gained, more = found - found_before, alarms - alarms_before
     idc = count(found + missed, "IDC patch", "IDC patches")
     text = (
-        f"At {judged_at(metrics)[2]} the model finds {count(found)} of {idc} "
+        f"At {evaluated_at(metrics)[2]} the model finds {count(found)} of {idc} "
         f"({percent(chosen['sensitivity'])}) and raises {count(alarms, 'false alarm')}"
     )
     if gained == 0 and more == 0:
@@ -127,7 +127,7 @@ def _trade(metrics: Evaluation) -> Iterator[Statement]:
 
 
 def _classes(metrics: Evaluation) -> Iterator[Statement]:
-    at, bounds, where = judged_at(metrics)
+    at, bounds, where = evaluated_at(metrics)
     sensitivity, specificity = at["sensitivity"], at["specificity"]
     if sensitivity is None or specificity is None:
         return
@@ -192,7 +192,7 @@ def _cases(metrics: Evaluation) -> Iterator[Statement]:
         )
     else:
         yield Statement("strength", f"No case falls below a balanced accuracy of {POOR_CASE}.")
-    pooled = judged_at(metrics)[0]["balanced_accuracy"]
+    pooled = evaluated_at(metrics)[0]["balanced_accuracy"]
     if pooled is not None and abs(pooled - spread["mean"]) > 0.02:
         side = "lower" if spread["mean"] < pooled else "higher"
         yield Statement(

@@ -9,7 +9,7 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import charts, formatting, maps, tables
 from cancernet.evaluation.report.context import context_sections
 from cancernet.evaluation.report.interaction import payload
-from cancernet.evaluation.report.narrative import describe, judged_at
+from cancernet.evaluation.report.narrative import describe, evaluated_at
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import Evaluation
@@ -23,16 +23,16 @@ MISTAKES = 24
 def render(subject: Subject) -> str:
     """Return the page as HTML that needs no other file."""
     metrics, table = subject.metrics, subject.predictions
-    judged = table[table["part"] == "test"]
-    label, probability = judged["label"].to_numpy(), judged["probability"].to_numpy()
+    tested = table[table["part"] == "test"]
+    label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
     calibration = metrics["calibration"]
     return fill(
         "report.html.j2",
         subject=subject,
         m=metrics,
-        data=payload(judged, metrics, subject.own, histogram["frame"]),
-        at=judged_at(metrics),
+        data=payload(tested, metrics, subject.own, histogram["frame"]),
+        at=evaluated_at(metrics),
         headline=tables.headline(metrics),
         metric_rows=tables.metric_rows(metrics),
         matrix=tables.matrix_of(metrics),
@@ -76,7 +76,7 @@ def _spread(metrics: Evaluation) -> list[dict[str, Any]]:
 
 
 def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
-    """Maps of each case of a part: the judged ones in the order of the per-case table, others by size."""
+    """Maps of each case of a part: the tested ones in the order of the per-case table, others by size."""
     table = subject.predictions[subject.predictions["part"] == split]
     rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
     groups = {str(name): group for name, group in table.groupby("case", sort=False)}
@@ -90,7 +90,7 @@ def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
     )
     reduction = 1 if fine else 2
     thresholds = subject.own or {}
-    common = judged_at(subject.metrics)[0]["threshold"]
+    common = evaluated_at(subject.metrics)[0]["threshold"]
     shown = []
     for name in names:
         threshold = thresholds.get(name, common)
@@ -135,7 +135,7 @@ def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
 
 
 def _mistake(row: pd.Series, image: np.ndarray, subject: Subject) -> dict[str, Any]:
-    common = judged_at(subject.metrics)[0]["threshold"]
+    common = evaluated_at(subject.metrics)[0]["threshold"]
     threshold = (subject.own or {}).get(row["case"], common)
     called = row["probability"] >= threshold
     return {

@@ -14,7 +14,7 @@ from cancernet.evaluation.report.formatting import (
     signed,
     threshold,
 )
-from cancernet.evaluation.report.narrative import judged_at
+from cancernet.evaluation.report.narrative import evaluated_at
 from cancernet.evaluation.results import ContextResult, Evaluation
 from cancernet.evaluation.values import CalibrationResult, ColourHistogram, Interval, TestedPoint
 
@@ -26,7 +26,7 @@ CASE_MOVING = ("balanced_accuracy", "sensitivity", "specificity", "f1")
 
 def headline(metrics: Evaluation) -> list[dict[str, Any]]:
     """Cards on top of the page: metric, value and interval at the threshold that counts."""
-    at, bounds, _ = judged_at(metrics)
+    at, bounds, _ = evaluated_at(metrics)
     cards = []
     for name in HEADLINE:
         value = metrics[name] if name in THRESHOLD_FREE else at[name]
@@ -83,7 +83,7 @@ def _difference_cell(colour: ColourHistogram | None, name: str) -> dict[str, str
 
 def matrix_of(metrics: Evaluation) -> dict[str, int]:
     """Counts at the threshold that counts."""
-    (tn, fp), (fn, tp) = judged_at(metrics)[0]["confusion_matrix"]
+    (tn, fp), (fn, tp) = evaluated_at(metrics)[0]["confusion_matrix"]
     return {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
 
 
