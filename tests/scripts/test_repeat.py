@@ -14,7 +14,7 @@ SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", *QUICK]
 
 @pytest.fixture(scope="module")
 def data(archive, cache, tmp_path_factory):
-    """Options of fit: the archive under one split, whatever the seed."""
+    """Options of fit: the archive under one split for every seed."""
     parts = tmp_path_factory.mktemp("split") / "parts.csv"
     names = [str(7000 + number) for number in range(12)]
     pd.DataFrame({"case": names, "part": ["train"] * 6 + ["validation"] * 2 + ["test"] * 4}).to_csv(parts, index=False)
