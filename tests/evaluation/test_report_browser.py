@@ -118,11 +118,11 @@ def place(page, name):
 
 def test_matrix_equals_the_metrics_at_the_stored_thresholds(visit, folder, metrics):
     page, _ = visit(folder / "report.html")
-    assert matrix(page) == metrics["at_validation_threshold"]["confusion_matrix"]
+    assert np.array_equal(matrix(page), metrics["at_validation_threshold"]["confusion_matrix"])
     assert shown(page, "mcc") == figure(metrics["at_validation_threshold"]["mcc"])
     check_against_numpy(page, folder, metrics["at_validation_threshold"]["threshold"])
     page.click(".presets button[data-threshold='0.5']")
-    assert matrix(page) == metrics["confusion_matrix"]
+    assert np.array_equal(matrix(page), metrics["confusion_matrix"])
     for name in ("sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy", "balanced_accuracy"):
         assert shown(page, name) == figure(metrics[name])
     check_against_numpy(page, folder, 0.5)
@@ -241,13 +241,13 @@ def test_pooled_page_judges_each_case_by_its_own_fold(visit, tmp_path):
     assert main(["report", *map(str, folds), "--output", str(tmp_path / "pooled.html")]) == 0
     page, seen = visit(tmp_path / "pooled.html")
     pooled = subject_of([read_run(folder) for folder in folds]).metrics
-    assert matrix(page) == pooled["at_validation_threshold"]["confusion_matrix"]
+    assert np.array_equal(matrix(page), pooled["at_validation_threshold"]["confusion_matrix"])
     expected = {row["case"]: figure(row["balanced_accuracy"]) for row in pooled["per_case"]}
     assert {row["case"]: row["balanced_accuracy"] for row in case_table(page)} == expected
     page.click(".presets button[data-threshold='0.5']")
-    assert matrix(page) == pooled["confusion_matrix"]
+    assert np.array_equal(matrix(page), pooled["confusion_matrix"])
     page.click(".presets button[data-threshold='own']")
-    assert matrix(page) == pooled["at_validation_threshold"]["confusion_matrix"]
+    assert np.array_equal(matrix(page), pooled["at_validation_threshold"]["confusion_matrix"])
     assert seen.complaints == []
 
 
