@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -386,7 +387,7 @@ def test_the_audit_knows_the_full_archive(archive, tmp_path):
     full = {"patches": 277_524, "cases": 279, "idc": 78_786, "benign": 198_738, "duplicates": 277_524}
     store.manifest["audit"] |= full
     assert audit(store).verdict == "this is the full archive"
-    console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    console = Console(record=True, width=100, file=io.StringIO())
     console.print(render(audit(store)))
     assert "this is the full archive" in console.export_text()
     assert stores.PatchStore(store.path, {**store.manifest, "synthetic": True}).synthetic
