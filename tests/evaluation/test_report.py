@@ -142,12 +142,12 @@ def test_every_string_of_the_data_is_escaped(hostile):
 
 def test_embedded_scores_are_the_predictions(folder, page):
     data = json.loads(page.scripts[0])
-    judged = read_run(folder).tested
+    tested = read_run(folder).tested
     scores = np.frombuffer(base64.b64decode(data["scores"]), "<f4")
-    assert len(scores) == len(judged)  # and so nothing outside the split
+    assert len(scores) == len(tested)  # and so nothing outside the split
     start = 0
     for row, (benign, idc, own) in zip(read_run(folder).metrics["per_case"], data["cases"], strict=True):
-        of_case = judged[judged["case"] == row["case"]]
+        of_case = tested[tested["case"] == row["case"]]
         for label, count in ((0, benign), (1, idc)):
             expected = np.sort(of_case["probability"][of_case["label"] == label].to_numpy())
             np.testing.assert_array_equal(scores[start : start + count], expected)
@@ -362,10 +362,10 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
     assert subject.pictures is not None
     at = 0
     for run in runs:
-        judged = np.flatnonzero(run.predictions["part"] == "test")
+        tested = np.flatnonzero(run.predictions["part"] == "test")
         assert run.pictures is not None
-        np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(judged)], run.pictures.thumbnail[judged])
-        at += len(judged)
+        np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(tested)], run.pictures.thumbnail[tested])
+        at += len(tested)
     first = runs[0].predictions["path"].iloc[runs[0].pictures.mistake_row[0]]
     assert subject.predictions["path"].iloc[subject.pictures.mistake_row[0]] == first
 

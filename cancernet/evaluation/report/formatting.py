@@ -22,8 +22,6 @@ NAMES = {
     "log_loss": "log loss (nats)",
 }
 """Metrics as a reader calls them, in the order of the tables."""
-LOWER_IS_BETTER = ("brier", "log_loss")
-THRESHOLD_FREE = ("auroc", "average_precision", "brier", "log_loss")
 
 assert tuple(NAMES) == METRICS
 

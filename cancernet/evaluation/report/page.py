@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cancernet.evaluation.grid import lay_out
+from cancernet.evaluation.pictures import MISTAKES
 from cancernet.evaluation.report import charts, formatting, maps, tables
 from cancernet.evaluation.report.context import context_sections
 from cancernet.evaluation.report.interaction import payload
@@ -16,8 +17,6 @@ from cancernet.evaluation.results import Evaluation
 
 FINE_PATCHES = 70_000
 """Patches up to which slides keep 8 pixels a patch; beyond, 4: the whole archive, pooled, stays below 5 MB."""
-MISTAKES = 24
-"""Pictures of each kind of mistake."""
 
 
 def render(subject: Subject) -> str:
@@ -55,12 +54,13 @@ def render(subject: Subject) -> str:
         outside_maps=case_maps(subject, "outside"),
         contexts=context_sections(subject),
         mistakes=mistakes(subject),
+        most_mistakes=MISTAKES,
         ramp=maps.VIRIDIS,
         calls=maps.CALLS,
     )
 
 
-def _spread(metrics: Evaluation) -> list[dict[str, Any]]:
+def _spread(metrics: Evaluation) -> dict[str, Any]:
     """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
     frame = charts.Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
     strips = []
@@ -72,17 +72,17 @@ def _spread(metrics: Evaluation) -> list[dict[str, Any]]:
             place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
             dots.append({"number": number, "case": str(row["case"]), **place})
         strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
-    return [{"frame": frame, "strips": strips}]
+    return {"frame": frame, "strips": strips}
 
 
-def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
+def case_maps(subject: Subject, part: str) -> list[dict[str, Any]]:
     """Maps of each case of a part: the tested ones in the order of the per-case table, others by size."""
-    table = subject.predictions[subject.predictions["part"] == split]
+    table = subject.predictions[subject.predictions["part"] == part]
     rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
     groups = {str(name): group for name, group in table.groupby("case", sort=False)}
     names = (
         [name for name in rows if name in groups]
-        if split == "test"
+        if part == "test"
         else sorted(groups, key=lambda name: (-len(groups[name]), name))
     )
     fine = (
@@ -95,7 +95,7 @@ def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
     for name in names:
         threshold = thresholds.get(name, common)
         entry = _case_map(groups[name], subject, 0.5 if threshold is None else threshold, reduction)
-        shown.append({"case": name, "row": rows.get(name) if split == "test" else None, **entry})
+        shown.append({"case": name, "row": rows.get(name) if part == "test" else None, **entry})
     return shown
 
 

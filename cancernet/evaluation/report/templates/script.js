@@ -31,7 +31,7 @@
     return { tn: one.benign[1] - one.benign[0] - fp, fp, fn: one.idc[1] - one.idc[0] - tp, tp };
   }
 
-  /** Rates of a confusion matrix, NaN where 0 / 0: the same definitions as in statistics.py. */
+  /** Rates of a confusion matrix, NaN where 0 / 0: the same definitions as in metrics.py. */
   function rates({ tn, fp, fn, tp }) {
     const sensitivity = tp / (tp + fn), specificity = tn / (tn + fp);
     const margins = Math.sqrt(tp + fn) * Math.sqrt(tn + fp) * Math.sqrt(tp + fp) * Math.sqrt(tn + fn);
