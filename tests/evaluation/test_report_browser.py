@@ -120,6 +120,20 @@ def place(page, name):
     return [float(page.get_attribute(f"#{name}-point", axis)) for axis in ("cx", "cy")]
 
 
+def distance_from_curve(page, name):
+    """Distance, in units of the view box, of a point that the slider moves from its curve."""
+    corners = page.eval_on_selector(
+        f"#{name}-point",
+        "point => [...point.ownerSVGElement.querySelectorAll('path')].filter(path => /accent/.test(path.style.stroke))"
+        ".map(path => path.getAttribute('d').match(/[-\\d.]+/g).map(Number))",
+    )
+    (curve,) = (np.reshape(path, (-1, 2)) for path in corners)
+    start, step = curve[:-1], np.diff(curve, axis=0)
+    along = ((place(page, name) - start) * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-12)
+    nearest = start + np.clip(along, 0, 1)[:, None] * step
+    return np.linalg.norm(nearest - place(page, name), axis=1).min()
+
+
 def test_matrix_equals_the_metrics_at_the_stored_thresholds(visit, folder, metrics):
     page, _ = visit(folder / "report.html")
     assert matrix(page) == metrics["at_validation_threshold"]["confusion_matrix"]
@@ -151,11 +165,13 @@ def test_keyboard_moves_everything_together(visit, folder):
     after = matrix(page), place(page, "roc"), place(page, "pr"), case_table(page)
     assert all(one != other for one, other in zip(before, after, strict=True))
     check_against_numpy(page, folder, threshold)
-    plot = json.loads(page.text_content("#report-data"))["plot"]
+    plots = json.loads(page.text_content("#report-data"))["plots"]
+    roc, pr = plots["roc"], plots["pr"]
     (tn, fp), (fn, tp) = matrix(page)
-    assert place(page, "roc")[0] == pytest.approx(plot["left"] + fp / (tn + fp) * plot["width"])
-    assert place(page, "roc")[1] == pytest.approx(plot["top"] + fn / (fn + tp) * plot["height"])
-    assert place(page, "pr")[1] == pytest.approx(plot["top"] + fp / (tp + fp) * plot["height"])
+    assert place(page, "roc")[0] == pytest.approx(roc["left"] + fp / (tn + fp) * roc["width"])
+    assert place(page, "roc")[1] == pytest.approx(roc["top"] + fn / (fn + tp) * roc["height"])
+    assert place(page, "pr")[1] == pytest.approx(pr["top"] + fp / (tp + fp) * pr["height"])
+    assert max(distance_from_curve(page, name) for name in ("roc", "pr")) < 0.1
     assert page.inner_text("#threshold-value") == page.get_attribute("#slider", "aria-valuetext")
     page.keyboard.press("End")
     check_against_numpy(page, folder, 1.0)

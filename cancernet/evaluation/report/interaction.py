@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cancernet.evaluation.report.charts import SQUARE, Frame
 from cancernet.evaluation.report.formatting import UNDEFINED
 from cancernet.evaluation.results import Evaluation
 
@@ -19,7 +18,7 @@ UNMOVED = ("auroc", "brier", "patches", "prevalence")
 
 
 def payload(
-    tested: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, histogram: Frame
+    tested: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, plots: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Everything the script is given, as plain numbers, strings and lists.
 
@@ -27,7 +26,7 @@ def payload(
         tested: Predictions of the test part.
         metrics: `metrics.json`, or what stands for it where runs are pooled.
         own: The validation threshold that applies to each case; None where none was chosen.
-        histogram: Frame of the histogram of scores.
+        plots: Where [0, 1] lies in each chart with something that moves: left, top, width, height.
     """
     probability = tested["probability"].to_numpy(dtype=np.float32)
     label = tested["label"].to_numpy()
@@ -48,8 +47,7 @@ def payload(
         "start": start(metrics),
         "temperature": None if calibration is None else calibration["temperature"],
         "undefined": UNDEFINED,
-        "plot": SQUARE.plot(),
-        "histogram": histogram.plot(),
+        "plots": plots,
     }
 
 

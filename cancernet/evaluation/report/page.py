@@ -25,12 +25,14 @@ def render(subject: Subject) -> str:
     tested = table[table["part"] == "test"]
     label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
+    curves = charts.draw_curves(label, probability, metrics["prevalence"])
+    plots = {name: drawing.plot for name, drawing in curves.items()}
     calibration = metrics["calibration"]
     return fill(
         "report.html.j2",
         subject=subject,
         m=metrics,
-        data=payload(tested, metrics, subject.own, histogram["frame"]),
+        data=payload(tested, metrics, subject.own, plots | {"histogram": histogram["frame"].plot()}),
         at=evaluated_at(metrics),
         headline=tables.headline(metrics),
         metric_rows=tables.metric_rows(metrics),
@@ -42,13 +44,9 @@ def render(subject: Subject) -> str:
         point_rows=tables.point_rows(metrics["operating_points"]),
         calibration_rows=tables.calibration_rows(calibration) if calibration else [],
         statements=describe(metrics),
-        frame=charts.SQUARE,
-        roc=charts.draw_roc(label, probability),
-        precision_recall=charts.draw_precision_recall(label, probability),
+        curves=curves,
         histogram=histogram,
-        reliability={when: charts.draw_reliability(calibration[when]["reliability"]) for when in ("before", "after")}
-        if calibration
-        else None,
+        reliability=charts.draw_calibration(calibration) if calibration else None,
         spread=_spread(metrics),
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
