@@ -20,10 +20,9 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.metrics import confusion
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, listing, percent
-from cancernet.evaluation.report.interaction import stops
 from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.narrative import describe
-from cancernet.evaluation.report.page import render
+from cancernet.evaluation.report.page import render, stops
 from cancernet.evaluation.report.pooling import subject_of
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.run_folder import read_run

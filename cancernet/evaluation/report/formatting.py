@@ -1,10 +1,20 @@
-"""How figures are written: the same on the page, in the model card, in the comparison and in the page's script."""
+"""How figures are written, the same on the page, in the model card and in the comparison, and templates filled."""
 
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
+from cancernet import __version__
 from cancernet.evaluation.metrics import METRICS
 from cancernet.evaluation.values import Interval
 
+TEMPLATES = Path(__file__).parent / "templates"
 UNDEFINED = "–"
 """What stands where a figure is 0 / 0; the page says so in its legend."""
 NAMES = {
@@ -73,3 +83,33 @@ def listing(names: list[str], most: int = 5) -> str:
     if len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
+def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = None, **context: Any) -> str:
+    """Fill a template; every string of the context is escaped.
+
+    Pages get style.css and script.js as they are, and the script's hash for the policy that lets no other script run.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    writers = (figure, signed, interval, percent, count, threshold)
+    environment.filters |= {writer.__name__: writer for writer in writers} | dict(filters or {})
+    script, style = (_source(name) for name in ("script.js", "style.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "names": NAMES,
+        "script": Markup(script),
+        "style": Markup(style),
+        "script_hash": digest,
+        "version": __version__,
+    }
+    return environment.get_template(template).render(**context)
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

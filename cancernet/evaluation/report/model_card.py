@@ -6,8 +6,8 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from cancernet.evaluation.metrics import THRESHOLD_FREE
+from cancernet.evaluation.report.formatting import fill
 from cancernet.evaluation.report.narrative import describe, evaluated_at
-from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.run_folder import MODEL_CARD, read_metrics
 from cancernet.files import write_text
