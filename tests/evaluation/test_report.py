@@ -72,7 +72,7 @@ def hostile(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return draw_run(tmp_path_factory.mktemp("drawn") / "run", cases=12, side=7, outside=2)
+    return draw_run(tmp_path_factory.mktemp("synthetic") / "run", cases=12, side=7, outside=2)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def page(folder):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """A copy of the drawn run that a test may break."""
+    """A copy of the synthetic run that a test may break."""
     target = tmp_path / "run"
     target.mkdir()
     for name in ("metrics.json", "predictions.parquet", "predictions.csv", "pictures.npz", "config.yaml"):
@@ -99,7 +99,7 @@ def folds(tmp_path_factory):
     ]
 
 
-def test_drawn_runs_keep_the_schema(folder):
+def test_synthetic_runs_keep_the_schema(folder):
     schema = TestMetrics.model_json_schema()
     jsonschema.validate(json.loads((folder / "metrics.json").read_text(encoding="utf-8")), schema)
 
@@ -112,6 +112,13 @@ def test_page_needs_nothing_from_elsewhere(folder, page):
     assert len(loaded) > 12
     assert all(source.startswith("data:") for source in loaded)
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_ids_are_unique(page):
+    names = page.attributes("id")
+    assert len(names) == len(set(names))
+    used = {name.removeprefix("#") for name in page.attributes("xlink:href")}
+    assert used <= set(names)
 
 
 def test_page_has_all_its_sections(page):

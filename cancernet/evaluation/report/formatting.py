@@ -37,7 +37,11 @@ assert tuple(NAMES) == METRICS
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """Write a number with a fixed count of decimals; ties go away from zero, as a browser's `toFixed` has them."""
+    """Write a number with a fixed count of decimals; ties go away from zero, as a browser's `toFixed` has them.
+
+    >>> figure(0.0625), figure(None)
+    ('0.063', '–')
+    """
     if value is None or value != value:
         return UNDEFINED
     text = str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
@@ -45,7 +49,11 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """Write a difference with its sign."""
+    """Write a difference with its sign.
+
+    >>> signed(0.25, 2), signed(-0.25, 2)
+    ('+0.25', '−0.25')
+    """
     text = figure(value, digits)
     return text if value is None or text.startswith(("−", UNDEFINED)) else f"+{text}"
 
@@ -58,7 +66,11 @@ def interval(value: Interval | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """Write a fraction as per cent; a small one that is not 0 is never written as 0."""
+    r"""Write a fraction as per cent; a small one that is not 0 is never written as 0.
+
+    >>> percent(0.25), percent(0.001)
+    ('25\xa0%', '0.1\xa0%')
+    """
     if value is None or value != value:
         return UNDEFINED
     if digits == 0 and (0 < value < 0.01 or 0.99 < value < 1):
@@ -67,19 +79,31 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def count(number: int, noun: str = "", plural: str | None = None) -> str:
-    """Write a number with separators of thousands, with its noun in the right number."""
+    """Write a number with separators of thousands, with its noun in the right number.
+
+    >>> count(1, "case"), count(1200, "patch", "patches")
+    ('1 case', '1,200 patches')
+    """
     if not noun:
         return f"{number:,}"
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def threshold(value: float | None) -> str:
-    """Write a threshold: four digits that count."""
+    """Write a threshold with four significant digits.
+
+    >>> threshold(0.0123456)
+    '0.01235'
+    """
     return UNDEFINED if value is None else f"{value:.4g}"
 
 
 def listing(names: list[str], most: int = 5) -> str:
-    """Join names with commas and "and"; beyond `most` the rest is counted."""
+    """Join names with commas and "and"; beyond `most` the rest is counted.
+
+    >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], most=1)
+    ('a, b and c', 'a and 2 more')
+    """
     if len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"

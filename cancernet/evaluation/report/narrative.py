@@ -68,7 +68,7 @@ def _warnings(metrics: Evaluation) -> Iterator[Statement]:
     if not metrics["exposure_known"]:
         yield Statement(
             "weakness",
-            "The weights came from elsewhere and nobody knows which cases trained them: the tested cases may be among "
+            "The weights came from elsewhere and it is unknown which cases trained them: the tested cases may be among "
             "them, and these figures too high.",
         )
 

@@ -19,7 +19,7 @@ from cancernet.evaluation.values import CalibrationResult, ColourHistogram, Inte
 
 HEADLINE = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
 MOVING = ("balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy")
-"""Metrics beside the confusion matrix, which the slider moves."""
+"""Metrics next to the confusion matrix, which the slider moves."""
 CASE_MOVING = ("balanced_accuracy", "sensitivity", "specificity", "f1")
 
 
