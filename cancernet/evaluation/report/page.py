@@ -58,7 +58,6 @@ def render(subject: Subject) -> str:
         contexts=context_sections(subject),
         mistakes=mistakes(subject),
         most_mistakes=MISTAKES,
-        ramp=maps.VIRIDIS,
         calls=maps.CALLS,
     )
 
@@ -134,14 +133,17 @@ def case_maps(subject: Subject, part: str) -> list[dict[str, Any]]:
         len(subject.predictions) <= FINE_PATCHES or subject.pictures is None or subject.pictures.thumbnail.shape[1] % 2
     )
     reduction = 1 if fine else 2
-    thresholds = subject.own or {}
-    common = evaluated_at(subject.metrics)[0]["threshold"]
     shown = []
     for name in names:
-        threshold = thresholds.get(name, common)
-        entry = _case_map(groups[name], subject, 0.5 if threshold is None else threshold, reduction)
+        entry = _case_map(groups[name], subject, _threshold_of(subject, name), reduction)
         shown.append({"case": name, "row": rows.get(name) if part == "test" else None, **entry})
     return shown
+
+
+def _threshold_of(subject: Subject, case: str) -> float:
+    """The threshold that a case is called at; 0.5 where folds are pooled and none of them tested the case."""
+    threshold = (subject.own or {}).get(case, evaluated_at(subject.metrics)[0]["threshold"])
+    return 0.5 if threshold is None else threshold
 
 
 def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction: int) -> dict[str, Any]:
@@ -180,9 +182,7 @@ def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
 
 
 def _mistake(row: pd.Series, image: np.ndarray, subject: Subject) -> dict[str, Any]:
-    common = evaluated_at(subject.metrics)[0]["threshold"]
-    threshold = (subject.own or {}).get(row["case"], common)
-    called = row["probability"] >= threshold
+    called = row["probability"] >= _threshold_of(subject, row["case"])
     return {
         "source": maps.patch_picture(image),
         "case": row["case"],
