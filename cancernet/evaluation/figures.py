@@ -9,8 +9,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cancernet.evaluation.calibration import Reliability
+
 CLASS_NAMES = ("benign", "IDC")
 SYNTHETIC_NOTE = "synthetic data"
+ACCENT, MUTED, LINE = "#5b2a86", "#57546a", "#d9d6e2"
+"""Colours of curves, of reference lines and of the grid."""
+REFERENCE: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": "--"}
 
 
 def _new_figure(title: str, synthetic: bool) -> tuple[Figure, Any]:
@@ -51,39 +56,43 @@ def draw_confusion_matrix(matrix: np.ndarray, title: str, synthetic: bool = Fals
     return figure
 
 
-def draw_roc(false_positive_rate: np.ndarray, sensitivity: np.ndarray, auroc: float, synthetic: bool = False) -> Figure:
-    """Draw a ROC curve from two arrays (K,) in [0, 1] and the area under it."""
-    figure, axes = _new_figure(f"ROC, AUROC {auroc:.3f}", synthetic)
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-    axes.plot(false_positive_rate, sensitivity)
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    return figure
-
-
-def draw_reliability(
-    mean_predicted: np.ndarray, observed: np.ndarray, count: np.ndarray, synthetic: bool = False
-) -> Figure:
-    """Draw the share of IDC against the mean probability in bins of equal mass.
-
-    Args:
-        mean_predicted: (B,) in [0, 1].
-        observed: (B,) in [0, 1].
-        count: (B,) patches in each bin.
-        synthetic: Say so in the title.
-    """
-    figure, axes = _new_figure(f"Reliability, {len(count)} bins of {int(np.median(count)):,} patches", synthetic)
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-    axes.plot(mean_predicted, observed, marker="o", markersize=4)
-    axes.set(xlabel="mean probability of IDC", ylabel="share of IDC", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+def draw_roc(false_positive_rate: np.ndarray, sensitivity: np.ndarray, title: str, synthetic: bool = False) -> Figure:
+    """Draw a ROC curve from two arrays (K,) in [0, 1]; the dashed line is chance."""
+    figure, axes = _new_figure(title, synthetic)
+    axes.plot([0, 1], [0, 1], **REFERENCE)
+    axes.plot(false_positive_rate, sensitivity, color=ACCENT)
+    _label_fractions(axes, "1 − specificity", "sensitivity (recall)")
     return figure
 
 
 def draw_precision_recall(
-    precision: np.ndarray, sensitivity: np.ndarray, average_precision: float, prevalence: float, synthetic: bool = False
+    precision: np.ndarray, sensitivity: np.ndarray, prevalence: float, title: str, synthetic: bool = False
 ) -> Figure:
-    """Draw a precision-recall curve from two arrays (K,) in [0, 1]; the grey line is the prevalence."""
-    figure, axes = _new_figure(f"Precision-recall, average precision {average_precision:.3f}", synthetic)
-    axes.axhline(prevalence, color="0.7", linewidth=0.8)
-    axes.plot(sensitivity, precision)
-    axes.set(xlabel="sensitivity", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    """Draw a precision-recall curve from two arrays (K,) in [0, 1]; the dashed line is the prevalence."""
+    figure, axes = _new_figure(title, synthetic)
+    axes.plot([0, 1], [prevalence, prevalence], **REFERENCE)
+    axes.plot(sensitivity, precision, color=ACCENT)
+    _label_fractions(axes, "sensitivity (recall)", "precision")
     return figure
+
+
+def draw_reliability(bins: Reliability, title: str, synthetic: bool = False) -> Figure:
+    """Draw the share of IDC, with its 95 % Wilson interval, against the mean probability in bins of equal mass."""
+    figure, axes = _new_figure(title, synthetic)
+    axes.plot([0, 1], [0, 1], **REFERENCE)
+    axes.vlines(bins.mean_predicted, bins.low, bins.high, color=ACCENT, alpha=0.65)
+    axes.plot(bins.mean_predicted, bins.observed, color=ACCENT, linewidth=1, marker="o", markersize=4.5)
+    _label_fractions(axes, "mean predicted probability", "observed share of IDC")
+    return figure
+
+
+def _label_fractions(axes: Any, x: str, y: str) -> None:
+    """Name two axes of fractions, a little longer than [0, 1] so that curves along their ends can be seen."""
+    ticks, names = (0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1")
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set_xticks(ticks, names)
+    axes.set_yticks(ticks, names)
+    axes.grid(color=LINE)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)

@@ -19,15 +19,15 @@ TITLES = ("expert's labels", "patch-wise probability", "probability with context
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = draw_run(tmp_path_factory.mktemp("drawn") / "run", cases=3, side=14, outside=1, draws=20)
+def original(tmp_path_factory):
+    folder = draw_run(tmp_path_factory.mktemp("synthetic") / "run", cases=3, side=14, outside=1, draws=20)
     (folder / "pictures.npz").unlink()
     return folder
 
 
 @pytest.fixture
-def folder(drawn, tmp_path):
-    return shutil.copytree(drawn, tmp_path / "run")
+def folder(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "run")
 
 
 @pytest.fixture

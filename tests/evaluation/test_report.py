@@ -20,10 +20,9 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.metrics import confusion
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, listing, percent
-from cancernet.evaluation.report.interaction import stops
 from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.narrative import describe
-from cancernet.evaluation.report.page import render
+from cancernet.evaluation.report.page import render, stops
 from cancernet.evaluation.report.pooling import subject_of
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.run_folder import read_run
@@ -73,7 +72,7 @@ def hostile(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return draw_run(tmp_path_factory.mktemp("drawn") / "run", cases=12, side=7, outside=2)
+    return draw_run(tmp_path_factory.mktemp("synthetic") / "run", cases=12, side=7, outside=2)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def page(folder):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """A copy of the drawn run that a test may break."""
+    """A copy of the synthetic run that a test may break."""
     target = tmp_path / "run"
     target.mkdir()
     for name in ("metrics.json", "predictions.parquet", "predictions.csv", "pictures.npz", "config.yaml"):
@@ -100,7 +99,7 @@ def folds(tmp_path_factory):
     ]
 
 
-def test_drawn_runs_keep_the_schema(folder):
+def test_synthetic_runs_keep_the_schema(folder):
     schema = TestMetrics.model_json_schema()
     jsonschema.validate(json.loads((folder / "metrics.json").read_text(encoding="utf-8")), schema)
 
@@ -113,6 +112,13 @@ def test_page_needs_nothing_from_elsewhere(folder, page):
     assert len(loaded) > 12
     assert all(source.startswith("data:") for source in loaded)
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_ids_are_unique(page):
+    names = page.attributes("id")
+    assert len(names) == len(set(names))
+    used = {name.removeprefix("#") for name in page.attributes("xlink:href")}
+    assert used <= set(names)
 
 
 def test_page_has_all_its_sections(page):
@@ -142,12 +148,12 @@ def test_every_string_of_the_data_is_escaped(hostile):
 
 def test_embedded_scores_are_the_predictions(folder, page):
     data = json.loads(page.scripts[0])
-    judged = read_run(folder).tested
+    tested = read_run(folder).tested
     scores = np.frombuffer(base64.b64decode(data["scores"]), "<f4")
-    assert len(scores) == len(judged)  # and so nothing outside the split
+    assert len(scores) == len(tested)  # and so nothing outside the split
     start = 0
     for row, (benign, idc, own) in zip(read_run(folder).metrics["per_case"], data["cases"], strict=True):
-        of_case = judged[judged["case"] == row["case"]]
+        of_case = tested[tested["case"] == row["case"]]
         for label, count in ((0, benign), (1, idc)):
             expected = np.sort(of_case["probability"][of_case["label"] == label].to_numpy())
             np.testing.assert_array_equal(scores[start : start + count], expected)
@@ -362,10 +368,10 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
     assert subject.pictures is not None
     at = 0
     for run in runs:
-        judged = np.flatnonzero(run.predictions["part"] == "test")
+        tested = np.flatnonzero(run.predictions["part"] == "test")
         assert run.pictures is not None
-        np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(judged)], run.pictures.thumbnail[judged])
-        at += len(judged)
+        np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(tested)], run.pictures.thumbnail[tested])
+        at += len(tested)
     first = runs[0].predictions["path"].iloc[runs[0].pictures.mistake_row[0]]
     assert subject.predictions["path"].iloc[subject.pictures.mistake_row[0]] == first
 

@@ -82,6 +82,10 @@ def matrix(page):
     return [[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]]
 
 
+def rows_of(figures):
+    return [list(row) for row in figures["confusion_matrix"]]
+
+
 def shown(page, name):
     return page.inner_text(f".plain [data-metric={name}]")
 
@@ -95,14 +99,14 @@ def case_table(page):
 
 
 def check_against_numpy(page, folder, threshold):
-    judged = read_run(folder).tested
-    label, probability = judged["label"].to_numpy(), judged["probability"].to_numpy()
+    tested = read_run(folder).tested
+    label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     counts = confusion(label, probability, threshold)
     assert matrix(page) == [[counts.tn, counts.fp], [counts.fn, counts.tp]]
     values = rates(counts)
     for name in ("sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy", "balanced_accuracy"):
         assert shown(page, name) == figure(values[name])
-    expected = {row["case"]: row for row in per_case(label, probability, judged["case"].to_numpy(), threshold)}
+    expected = {row["case"]: row for row in per_case(label, probability, tested["case"].to_numpy(), threshold)}
     table = case_table(page)
     assert {row["case"] for row in table} == set(expected)
     for row in table:
@@ -116,13 +120,27 @@ def place(page, name):
     return [float(page.get_attribute(f"#{name}-point", axis)) for axis in ("cx", "cy")]
 
 
+def distance_from_curve(page, name):
+    """Distance, in units of the view box, of a point that the slider moves from its curve."""
+    corners = page.eval_on_selector(
+        f"#{name}-point",
+        "point => [...point.ownerSVGElement.querySelectorAll('path')].filter(path => /accent/.test(path.style.stroke))"
+        ".map(path => path.getAttribute('d').match(/[-\\d.]+/g).map(Number))",
+    )
+    (curve,) = (np.reshape(path, (-1, 2)) for path in corners)
+    start, step = curve[:-1], np.diff(curve, axis=0)
+    along = ((place(page, name) - start) * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-12)
+    nearest = start + np.clip(along, 0, 1)[:, None] * step
+    return np.linalg.norm(nearest - place(page, name), axis=1).min()
+
+
 def test_matrix_equals_the_metrics_at_the_stored_thresholds(visit, folder, metrics):
     page, _ = visit(folder / "report.html")
-    assert np.array_equal(matrix(page), metrics["at_validation_threshold"]["confusion_matrix"])
+    assert matrix(page) == metrics["at_validation_threshold"]["confusion_matrix"]
     assert shown(page, "mcc") == figure(metrics["at_validation_threshold"]["mcc"])
     check_against_numpy(page, folder, metrics["at_validation_threshold"]["threshold"])
     page.click(".presets button[data-threshold='0.5']")
-    assert np.array_equal(matrix(page), metrics["confusion_matrix"])
+    assert matrix(page) == metrics["confusion_matrix"]
     for name in ("sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy", "balanced_accuracy"):
         assert shown(page, name) == figure(metrics[name])
     check_against_numpy(page, folder, 0.5)
@@ -147,11 +165,13 @@ def test_keyboard_moves_everything_together(visit, folder):
     after = matrix(page), place(page, "roc"), place(page, "pr"), case_table(page)
     assert all(one != other for one, other in zip(before, after, strict=True))
     check_against_numpy(page, folder, threshold)
-    plot = json.loads(page.text_content("#report-data"))["plot"]
+    plots = json.loads(page.text_content("#report-data"))["plots"]
+    roc, pr = plots["roc"], plots["pr"]
     (tn, fp), (fn, tp) = matrix(page)
-    assert place(page, "roc")[0] == pytest.approx(plot["left"] + fp / (tn + fp) * plot["width"])
-    assert place(page, "roc")[1] == pytest.approx(plot["top"] + fn / (fn + tp) * plot["height"])
-    assert place(page, "pr")[1] == pytest.approx(plot["top"] + fp / (tp + fp) * plot["height"])
+    assert place(page, "roc")[0] == pytest.approx(roc["left"] + fp / (tn + fp) * roc["width"])
+    assert place(page, "roc")[1] == pytest.approx(roc["top"] + fn / (fn + tp) * roc["height"])
+    assert place(page, "pr")[1] == pytest.approx(pr["top"] + fp / (tp + fp) * pr["height"])
+    assert max(distance_from_curve(page, name) for name in ("roc", "pr")) < 0.1
     assert page.inner_text("#threshold-value") == page.get_attribute("#slider", "aria-valuetext")
     page.keyboard.press("End")
     check_against_numpy(page, folder, 1.0)
@@ -231,7 +251,7 @@ def test_controls_are_labelled_and_text_has_contrast(visit, folder):
         assert min(ratios) >= 4.5  # WCAG 2.2, level AA
 
 
-def test_pooled_page_judges_each_case_by_its_own_fold(visit, tmp_path):
+def test_pooled_page_calls_each_case_by_its_own_fold(visit, tmp_path):
     from cancernet.cli import main
 
     folds = [
@@ -241,13 +261,13 @@ def test_pooled_page_judges_each_case_by_its_own_fold(visit, tmp_path):
     assert main(["report", *map(str, folds), "--output", str(tmp_path / "pooled.html")]) == 0
     page, seen = visit(tmp_path / "pooled.html")
     pooled = subject_of([read_run(folder) for folder in folds]).metrics
-    assert np.array_equal(matrix(page), pooled["at_validation_threshold"]["confusion_matrix"])
+    assert matrix(page) == rows_of(pooled["at_validation_threshold"])
     expected = {row["case"]: figure(row["balanced_accuracy"]) for row in pooled["per_case"]}
     assert {row["case"]: row["balanced_accuracy"] for row in case_table(page)} == expected
     page.click(".presets button[data-threshold='0.5']")
-    assert np.array_equal(matrix(page), pooled["confusion_matrix"])
+    assert matrix(page) == rows_of(pooled)
     page.click(".presets button[data-threshold='own']")
-    assert np.array_equal(matrix(page), pooled["at_validation_threshold"]["confusion_matrix"])
+    assert matrix(page) == rows_of(pooled["at_validation_threshold"])
     assert seen.complaints == []
 
 

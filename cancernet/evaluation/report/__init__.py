@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
+from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.page import render
 from cancernet.evaluation.report.pooling import subject_of
-from cancernet.evaluation.run_folder import read_run
+from cancernet.evaluation.run_folder import REPORT, read_run
 from cancernet.files import write_text
 
 __all__ = ["report", "write_report"]
-
-FILE = "report.html"
 
 
 def write_report(folder: str | Path) -> Path:
@@ -21,11 +20,8 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         InputError: Something in the folder is missing, broken or does not belong to the rest.
     """
-    # Imported here because the card is written in the words of this package, which would then import each other.
-    from cancernet.evaluation.report.model_card import write_model_card
-
     folder = Path(folder)
-    page = write_text(folder / FILE, render(subject_of([read_run(folder)])))
+    page = write_text(folder / REPORT, render(subject_of([read_run(folder)])))
     write_model_card(folder)
     return page
 
@@ -41,4 +37,4 @@ def report(run_dir: list[Path], output: Path | None = None) -> None:
         print(write_report(run_dir[0]))
         return
     page = render(subject_of([read_run(folder) for folder in run_dir]))
-    print(write_text(Path(FILE) if output is None else output, page))
+    print(write_text(Path(REPORT) if output is None else output, page))

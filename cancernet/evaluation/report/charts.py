@@ -1,30 +1,40 @@
-"""Geometry of the charts: numbers into coordinates; the templates draw them and the script moves their points."""
+"""Charts of a page: matplotlib's figures as SVG, and numbers into coordinates for the charts that templates draw."""
 
+import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from cancernet.evaluation import figures
+from cancernet.evaluation.calibration import Reliability
+from cancernet.evaluation.figures import draw_precision_recall, draw_reliability, draw_roc
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
-from cancernet.evaluation.values import ReliabilityBin
+from cancernet.evaluation.values import CalibrationResult, CaseMetrics
 
 POINTS = 500
 """Points of a curve: more than the pixels that it crosses."""
 HISTOGRAM_BINS = 40
+COLOURS = {figures.ACCENT: "accent", figures.MUTED: "muted", figures.LINE: "line", "#000000": "ink"}
+"""Colours of a figure and the variables of style.css that replace them, so that they follow the reader's scheme."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """A chart of values in [low, high] on both axes, in the units of an SVG's view box."""
 
-    width: float = 320
-    height: float = 300
-    left: float = 46
+    width: float
+    height: float
+    left: float
     right: float = 12
     top: float = 12
-    bottom: float = 44
+    bottom: float = 40
     low: float = 0.0
     high: float = 1.0
 
@@ -47,48 +57,82 @@ class Frame:
         return round(self.top + (1 - value) * self.inner_height, 2)
 
     def points(self, x: Iterable[float], y: Iterable[float]) -> str:
-        """Polyline through values; those that are not defined are left out."""
-        pairs = ((a, b) for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b))
-        return " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in pairs)
+        """Polyline through values."""
+        return " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in zip(x, y, strict=True))
 
     def plot(self) -> dict[str, float]:
         """What the script needs to place a point."""
         return {"left": self.left, "top": self.top, "width": self.inner_width, "height": self.inner_height}
 
 
-SQUARE = Frame()
+@dataclass(frozen=True)
+class Drawing:
+    """A matplotlib figure as the inside of an SVG element.
+
+    Attributes:
+        body: Elements, in the page's colours.
+        width: Of the view box.
+        height: Of the view box.
+        plot: Where the axes' [0, 1] lie: left, top, width and height in units of the view box.
+    """
+
+    body: Markup
+    width: float
+    height: float
+    plot: dict[str, float]
 
 
-def draw_roc(label: ArrayLike, probability: ArrayLike) -> str:
-    """ROC curve as a polyline in `SQUARE`; empty where a class is absent."""
-    curve = roc_curve(label, probability, POINTS)
-    return SQUARE.points(curve.false_positive_rate, curve.sensitivity)
+def inline(figure: Figure, name: str) -> Drawing:
+    """Write a figure as SVG that a page can hold: without clip paths or other files, the same each time.
+
+    Args:
+        figure: With one pair of linear axes.
+        name: Sets its ids apart from those of the page's other drawings.
+    """
+    (axes,) = figure.axes
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    body = stream.getvalue().partition("</defs>")[2].rpartition("</svg>")[0]
+    used = set(re.findall(r'href="#(\w+)"', body))
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
+    body = re.sub(r"font-family: [^;]*; ", "", body)
+    body = re.sub(r"(\.\d\d)\d+", r"\1", body)  # a hundredth of a point is below what a screen shows
+    for colour, variable in COLOURS.items():
+        body = body.replace(colour, f"var(--{variable})")
+    # An SVG of matplotlib counts points, 1/72 inch, from the top; saving it has laid the axes out.
+    left, bottom, right, top = (axes.transLimits + axes.transAxes).transform([(0, 0), (1, 1)]).ravel() * 72 / figure.dpi
+    width, height = figure.get_size_inches() * 72
+    box = {"left": left, "top": height - top, "width": right - left, "height": top - bottom}
+    plot = {side: round(float(at), 4) for side, at in box.items()}
+    return Drawing(Markup(" ".join(body.split())), float(width), float(height), plot)
 
 
-def draw_precision_recall(label: ArrayLike, probability: ArrayLike) -> str:
-    """Precision-recall curve as a polyline in `SQUARE`; empty without IDC."""
-    curve = precision_recall_curve(label, probability, POINTS)
-    return SQUARE.points(curve.recall, curve.precision)
+def draw_curves(label: ArrayLike, probability: ArrayLike, prevalence: float) -> dict[str, Drawing]:
+    """Draw the ROC and the precision-recall curve, by the name of the point that the script moves along it."""
+    roc = roc_curve(label, probability, POINTS)
+    pr = precision_recall_curve(label, probability, POINTS)
+    return {
+        "roc": inline(draw_roc(roc.false_positive_rate, roc.sensitivity, ""), "roc"),
+        "pr": inline(draw_precision_recall(pr.precision, pr.recall, prevalence, ""), "pr"),
+    }
 
 
-def draw_reliability(bins: Sequence[ReliabilityBin]) -> dict[str, Any]:
-    """Line and Wilson bars of a reliability diagram, in `SQUARE`, from the bins of `calibration_summary`."""
-    marks = [
-        {
-            "x": SQUARE.x(item["mean_predicted"]),
-            "y": SQUARE.y(item["observed"]),
-            "low": SQUARE.y(item["low"]),
-            "high": SQUARE.y(item["high"]),
-        }
-        for item in bins
-    ]
-    line = SQUARE.points((item["mean_predicted"] for item in bins), (item["observed"] for item in bins))
-    return {"line": line, "marks": marks}
+def draw_calibration(calibration: CalibrationResult) -> dict[str, Drawing]:
+    """Draw the reliability before and after the temperature."""
+    drawings = {}
+    for when in ("before", "after"):
+        columns = zip(*(dict(item).values() for item in calibration[when]["reliability"]), strict=True)
+        drawings[when] = inline(draw_reliability(Reliability(*map(np.array, columns)), ""), f"reliability-{when}")
+    return drawings
 
 
 def draw_histogram(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
     """Share of each class by probability, as two stepped outlines in a low frame."""
-    frame = Frame(width=660, height=150, left=12, bottom=40)
+    frame = Frame(width=660, height=150, left=12)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     shares = []
     for value in (0, 1):
@@ -101,6 +145,21 @@ def draw_histogram(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]
         y = np.concatenate([[0], np.repeat(share / highest, 2), [0]])
         outlines.append(frame.points(x, y))
     return {"frame": frame, "benign": outlines[0], "idc": outlines[1], "highest": highest}
+
+
+def draw_strips(rows: Sequence[CaseMetrics]) -> dict[str, Any]:
+    """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
+    frame = Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
+    strips = []
+    for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
+        dots = []
+        for number, row in enumerate(rows):
+            height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
+            value = row[name]
+            place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
+            dots.append({"number": number, "case": str(row["case"]), **place})
+        strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
+    return {"frame": frame, "strips": strips}
 
 
 def draw_differences(rows: Sequence[Mapping[str, Any]]) -> Frame:

@@ -16,11 +16,11 @@ from cancernet.evaluation.report.formatting import (
     NAMES,
     UNDEFINED,
     figure,
+    fill,
     interval,
     signed,
     threshold,
 )
-from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import ComparedRun, Comparison
 from cancernet.evaluation.run_folder import read_run
 from cancernet.files import write_text

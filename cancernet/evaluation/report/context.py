@@ -1,19 +1,16 @@
 """The section on the slide's context: what `cancernet context` left in a run folder, apart from patch-wise figures."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cancernet.errors import InputError
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.report.tables import context_rows
 from cancernet.evaluation.results import ContextResult
-from cancernet.evaluation.run_folder import read_contexts
+from cancernet.evaluation.run_folder import read_context_table, read_contexts
 
-AGAIN = "run `cancernet context` again, or remove it"
 CROWDED = 0.5
 """Share of its neighbourhood that the median patch of a case must have for the case to be worth a map."""
 MOST_MAPS = 12
@@ -36,29 +33,25 @@ def context_sections(subject: Subject) -> list[dict[str, Any]]:
         if result["origin"] == origin:
             name = path.relative_to(folder).with_suffix("").as_posix()
             shown = {"name": name, "words": result["words"], "rows": context_rows(result)}
-            sections.append(shown | {"maps": _case_maps(path.with_suffix(".csv"), result)})
+            sections.append(shown | {"maps": _case_maps(read_context_table(path), result)})
     return sections
 
 
-def _case_maps(path: Path, result: ContextResult) -> list[dict[str, Any]]:
+def _case_maps(table: pd.DataFrame, result: ContextResult) -> list[dict[str, Any]]:
     """Maps of the largest cases whose patches have many neighbours: labels and both probabilities."""
-    try:
-        table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)
-        enough = CROWDED * (result["neighbourhood"] ** 2 - 1)
-        groups = {name: group for name, group in table.groupby("case") if group["neighbours"].median() >= enough}
-        shown = []
-        for name in sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST_MAPS]:
-            x, y, label, plain, context = (
-                groups[name][column].to_numpy() for column in ("x", "y", "label", "probability", "context_probability")
-            )
-            grid = lay_out(x, y)
-            if grid is not None:
-                pictures = {
-                    "expert's labels": maps.label_map(grid, label),
-                    "patch-wise probability": maps.probability_map(grid, plain),
-                    "probability with context": maps.probability_map(grid, context),
-                }
-                shown.append({"case": name, "grid": grid, "pictures": pictures})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {AGAIN}") from error
+    enough = CROWDED * (result["neighbourhood"] ** 2 - 1)
+    groups = {name: group for name, group in table.groupby("case") if group["neighbours"].median() >= enough}
+    shown = []
+    for name in sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST_MAPS]:
+        x, y, label, plain, context = (
+            groups[name][column].to_numpy() for column in ("x", "y", "label", "probability", "context_probability")
+        )
+        grid = lay_out(x, y)
+        if grid is not None:
+            pictures = {
+                "expert's labels": maps.label_map(grid, label),
+                "patch-wise probability": maps.probability_map(grid, plain),
+                "probability with context": maps.probability_map(grid, context),
+            }
+            shown.append({"case": name, "grid": grid, "pictures": pictures})
     return shown

@@ -1,10 +1,20 @@
-"""How figures are written: the same on the page, in the model card, in the comparison and in the page's script."""
+"""How figures are written, the same on the page, in the model card and in the comparison, and templates filled."""
 
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
+from cancernet import __version__
 from cancernet.evaluation.metrics import METRICS
 from cancernet.evaluation.values import Interval
 
+TEMPLATES = Path(__file__).parent / "templates"
 UNDEFINED = "–"
 """What stands where a figure is 0 / 0; the page says so in its legend."""
 NAMES = {
@@ -22,14 +32,16 @@ NAMES = {
     "log_loss": "log loss (nats)",
 }
 """Metrics as a reader calls them, in the order of the tables."""
-LOWER_IS_BETTER = ("brier", "log_loss")
-THRESHOLD_FREE = ("auroc", "average_precision", "brier", "log_loss")
 
 assert tuple(NAMES) == METRICS
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """Write a number with a fixed count of decimals; ties go away from zero, as a browser's `toFixed` has them."""
+    """Write a number with a fixed count of decimals; ties go away from zero, as a browser's `toFixed` has them.
+
+    >>> figure(0.0625), figure(None)
+    ('0.063', '–')
+    """
     if value is None or value != value:
         return UNDEFINED
     text = str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
@@ -37,7 +49,11 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """Write a difference with its sign."""
+    """Write a difference with its sign.
+
+    >>> signed(0.25, 2), signed(-0.25, 2)
+    ('+0.25', '−0.25')
+    """
     text = figure(value, digits)
     return text if value is None or text.startswith(("−", UNDEFINED)) else f"+{text}"
 
@@ -50,7 +66,11 @@ def interval(value: Interval | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """Write a fraction as per cent; a small one that is not 0 is never written as 0."""
+    r"""Write a fraction as per cent; a small one that is not 0 is never written as 0.
+
+    >>> percent(0.25), percent(0.001)
+    ('25\xa0%', '0.1\xa0%')
+    """
     if value is None or value != value:
         return UNDEFINED
     if digits == 0 and (0 < value < 0.01 or 0.99 < value < 1):
@@ -59,19 +79,61 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def count(number: int, noun: str = "", plural: str | None = None) -> str:
-    """Write a number with separators of thousands, with its noun in the right number."""
+    """Write a number with separators of thousands, with its noun in the right number.
+
+    >>> count(1, "case"), count(1200, "patch", "patches")
+    ('1 case', '1,200 patches')
+    """
     if not noun:
         return f"{number:,}"
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def threshold(value: float | None) -> str:
-    """Write a threshold: four digits that count."""
+    """Write a threshold with four significant digits.
+
+    >>> threshold(0.0123456)
+    '0.01235'
+    """
     return UNDEFINED if value is None else f"{value:.4g}"
 
 
 def listing(names: list[str], most: int = 5) -> str:
-    """Join names with commas and "and"; beyond `most` the rest is counted."""
+    """Join names with commas and "and"; beyond `most` the rest is counted.
+
+    >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], most=1)
+    ('a, b and c', 'a and 2 more')
+    """
     if len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
+def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = None, **context: Any) -> str:
+    """Fill a template; every string of the context is escaped.
+
+    Pages get style.css and script.js as they are, and the script's hash for the policy that lets no other script run.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    writers = (figure, signed, interval, percent, count, threshold)
+    environment.filters |= {writer.__name__: writer for writer in writers} | dict(filters or {})
+    script, style = (_source(name) for name in ("script.js", "style.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "names": NAMES,
+        "script": Markup(script),
+        "style": Markup(style),
+        "script_hash": digest,
+        "version": __version__,
+    }
+    return environment.get_template(template).render(**context)
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from cancernet.evaluation.report.formatting import THRESHOLD_FREE
+from cancernet.evaluation.metrics import THRESHOLD_FREE
+from cancernet.evaluation.report.formatting import fill
 from cancernet.evaluation.report.narrative import describe, evaluated_at
-from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import Evaluation
-from cancernet.evaluation.run_folder import read_metrics
+from cancernet.evaluation.run_folder import MODEL_CARD, read_metrics
 from cancernet.files import write_text
 
-FILE = "model_card.md"
 SPECIAL = re.compile(r"([\\`*_{}\[\]|#~])")
 """What Markdown would read as markup."""
 
@@ -27,7 +26,7 @@ def write_model_card(folder: str | Path) -> Path:
         InputError: There is no such file, or it is broken.
     """
     folder = Path(folder)
-    return write_text(folder / FILE, render_model_card(read_metrics(folder)))
+    return write_text(folder / MODEL_CARD, render_model_card(read_metrics(folder)))
 
 
 def render_model_card(metrics: Evaluation) -> str:

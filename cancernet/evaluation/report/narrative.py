@@ -68,7 +68,7 @@ def _warnings(metrics: Evaluation) -> Iterator[Statement]:
     if not metrics["exposure_known"]:
         yield Statement(
             "weakness",
-            "The weights came from elsewhere and nobody knows which cases trained them: the tested cases may be among "
+            "The weights came from elsewhere and it is unknown which cases trained them: the tested cases may be among "
             "them, and these figures too high.",
         )
 
@@ -150,8 +150,8 @@ def _classes(metrics: Evaluation) -> Iterator[Statement]:
             f"({interval(bounds['sensitivity'])}), specificity {figure(specificity)} "
             f"({interval(bounds['specificity'])}).",
         )
-    wrong_share = None if at["precision"] is None else 1 - at["precision"]
-    if wrong_share is not None and wrong_share > 0.25:
+    wrong_share = 1 - at["precision"]
+    if wrong_share > 0.25:
         yield Statement(
             "weakness",
             f"Of the patches called IDC {percent(wrong_share)} are benign, at a prevalence of "
@@ -162,7 +162,7 @@ def _classes(metrics: Evaluation) -> Iterator[Statement]:
 def _cases(metrics: Evaluation) -> Iterator[Statement]:
     rows = {row["case"]: row for row in metrics["per_case"]}
     spread = metrics["case_summary"]["balanced_accuracy"]
-    worst = [rows[case] for case in metrics["worst_tenth"] if case in rows]
+    worst = [rows[case] for case in metrics["worst_tenth"]]
     if not spread["cases"] or not worst:
         return
     defined = [row for row in rows.values() if row["balanced_accuracy"] is not None]
@@ -193,7 +193,7 @@ def _cases(metrics: Evaluation) -> Iterator[Statement]:
     else:
         yield Statement("strength", f"No case falls below a balanced accuracy of {POOR_CASE}.")
     pooled = evaluated_at(metrics)[0]["balanced_accuracy"]
-    if pooled is not None and abs(pooled - spread["mean"]) > 0.02:
+    if abs(pooled - spread["mean"]) > 0.02:
         side = "lower" if spread["mean"] < pooled else "higher"
         yield Statement(
             "certainty",

@@ -1,23 +1,27 @@
 """The page itself: what each part shows, gathered for the template."""
 
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cancernet.evaluation.grid import lay_out
-from cancernet.evaluation.report import charts, formatting, maps, tables
+from cancernet.evaluation.pictures import MISTAKES
+from cancernet.evaluation.report import charts, maps, tables
 from cancernet.evaluation.report.context import context_sections
-from cancernet.evaluation.report.interaction import payload
+from cancernet.evaluation.report.formatting import UNDEFINED, figure, fill
 from cancernet.evaluation.report.narrative import describe, evaluated_at
 from cancernet.evaluation.report.pooling import Subject
-from cancernet.evaluation.report.writing import fill
 from cancernet.evaluation.results import Evaluation
 
 FINE_PATCHES = 70_000
 """Patches up to which slides keep 8 pixels a patch; beyond, 4: the whole archive, pooled, stays below 5 MB."""
-MISTAKES = 24
-"""Pictures of each kind of mistake."""
+STEPS = 200
+"""Stops of the slider from even values, and as many from quantiles of the scores: either alone is coarse somewhere."""
+UNMOVED = ("auroc", "brier", "patches", "prevalence")
+"""Columns of the per-case table that no threshold moves."""
 
 
 def render(subject: Subject) -> str:
@@ -26,12 +30,14 @@ def render(subject: Subject) -> str:
     tested = table[table["part"] == "test"]
     label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
+    curves = charts.draw_curves(label, probability, metrics["prevalence"])
+    plots = {name: drawing.plot for name, drawing in curves.items()}
     calibration = metrics["calibration"]
     return fill(
         "report.html.j2",
         subject=subject,
         m=metrics,
-        data=payload(tested, metrics, subject.own, histogram["frame"]),
+        data=payload(tested, metrics, subject.own, plots | {"histogram": histogram["frame"].plot()}),
         at=evaluated_at(metrics),
         headline=tables.headline(metrics),
         metric_rows=tables.metric_rows(metrics),
@@ -43,60 +49,101 @@ def render(subject: Subject) -> str:
         point_rows=tables.point_rows(metrics["operating_points"]),
         calibration_rows=tables.calibration_rows(calibration) if calibration else [],
         statements=describe(metrics),
-        frame=charts.SQUARE,
-        roc=charts.draw_roc(label, probability),
-        precision_recall=charts.draw_precision_recall(label, probability),
+        curves=curves,
         histogram=histogram,
-        reliability={when: charts.draw_reliability(calibration[when]["reliability"]) for when in ("before", "after")}
-        if calibration
-        else None,
-        spread=_spread(metrics),
+        reliability=charts.draw_calibration(calibration) if calibration else None,
+        spread=charts.draw_strips(metrics.per_case),
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
         contexts=context_sections(subject),
         mistakes=mistakes(subject),
-        ramp=maps.VIRIDIS,
+        most_mistakes=MISTAKES,
         calls=maps.CALLS,
     )
 
 
-def _spread(metrics: Evaluation) -> list[dict[str, Any]]:
-    """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
-    frame = charts.Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
-    strips = []
-    for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
-        dots = []
-        for number, row in enumerate(metrics["per_case"]):
-            height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
-            value = row[name]
-            place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
-            dots.append({"number": number, "case": str(row["case"]), **place})
-        strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
-    return [{"frame": frame, "strips": strips}]
+def payload(
+    tested: pd.DataFrame, metrics: Evaluation, own: Mapping[str, float] | None, plots: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Everything the script is given, as plain numbers, strings and lists.
+
+    Args:
+        tested: Predictions of the test part.
+        metrics: `metrics.json`, or what stands for it where runs are pooled.
+        own: The validation threshold that applies to each case; None where none was chosen.
+        plots: Where [0, 1] lies in each chart with something that moves: left, top, width, height.
+    """
+    probability = tested["probability"].to_numpy(dtype=np.float32)
+    label = tested["label"].to_numpy()
+    # Cases in the order of the per-case table; within a case first the benign scores, then those of IDC, rising.
+    number = {str(row["case"]): at for at, row in enumerate(metrics["per_case"])}
+    of_case = tested["case"].map(number).to_numpy(dtype=np.int64)
+    order = np.lexsort((probability, label, of_case))
+    counts = np.bincount(2 * of_case + label, minlength=2 * len(number)).reshape(-1, 2)
+    calibration = metrics["calibration"]
+    return {
+        "scores": base64.b64encode(probability[order].astype("<f4").tobytes()).decode("ascii"),
+        "cases": [
+            [*classes, None if own is None else own[case]]
+            for case, classes in zip(number, counts.tolist(), strict=True)
+        ],
+        "fixed": [{name: row[name] for name in UNMOVED} for row in metrics["per_case"]],
+        "stops": stops(probability, stored_thresholds(metrics)),
+        "start": start(metrics),
+        "temperature": None if calibration is None else calibration["temperature"],
+        "undefined": UNDEFINED,
+        "plots": plots,
+    }
 
 
-def case_maps(subject: Subject, split: str) -> list[dict[str, Any]]:
+def start(metrics: Evaluation) -> float | str:
+    """Threshold the page opens with; `own` where each case has the threshold of its own fold."""
+    chosen = metrics["at_validation_threshold"]
+    if chosen is None:
+        return 0.5
+    return "own" if chosen["threshold"] is None else chosen["threshold"]
+
+
+def stored_thresholds(metrics: Evaluation) -> list[float]:
+    """Thresholds that `metrics.json` names: 0.5, validation's, the operating points'."""
+    chosen = metrics["at_validation_threshold"]
+    points = metrics["operating_points"] or []
+    values = [0.5, None if chosen is None else chosen["threshold"], *(point["threshold"] for point in points)]
+    return sorted({value for value in values if value is not None})
+
+
+def stops(probability: np.ndarray, stored: Sequence[float]) -> list[float]:
+    """Thresholds the slider stops at, rising from 0 to 1; the stored ones are among them, exactly."""
+    even = np.arange(STEPS + 1) / STEPS
+    quantiles = np.quantile(probability, even, method="nearest").astype(np.float64)
+    return np.unique(np.concatenate([even, quantiles, np.asarray(stored, dtype=np.float64)])).tolist()
+
+
+def case_maps(subject: Subject, part: str) -> list[dict[str, Any]]:
     """Maps of each case of a part: the tested ones in the order of the per-case table, others by size."""
-    table = subject.predictions[subject.predictions["part"] == split]
+    table = subject.predictions[subject.predictions["part"] == part]
     rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
     groups = {str(name): group for name, group in table.groupby("case", sort=False)}
     names = (
         [name for name in rows if name in groups]
-        if split == "test"
+        if part == "test"
         else sorted(groups, key=lambda name: (-len(groups[name]), name))
     )
     fine = (
         len(subject.predictions) <= FINE_PATCHES or subject.pictures is None or subject.pictures.thumbnail.shape[1] % 2
     )
     reduction = 1 if fine else 2
-    thresholds = subject.own or {}
-    common = evaluated_at(subject.metrics)[0]["threshold"]
     shown = []
     for name in names:
-        threshold = thresholds.get(name, common)
-        entry = _case_map(groups[name], subject, 0.5 if threshold is None else threshold, reduction)
-        shown.append({"case": name, "row": rows.get(name) if split == "test" else None, **entry})
+        entry = _case_map(groups[name], subject, _threshold_of(subject, name), reduction)
+        shown.append({"case": name, "row": rows.get(name) if part == "test" else None, **entry})
     return shown
+
+
+def _threshold_of(subject: Subject, case: str) -> float:
+    """The threshold that a case is called at; 0.5 where folds are pooled and none of them tested the case."""
+    threshold = (subject.own or {}).get(case, evaluated_at(subject.metrics)[0]["threshold"])
+    return 0.5 if threshold is None else threshold
 
 
 def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction: int) -> dict[str, Any]:
@@ -135,14 +182,12 @@ def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
 
 
 def _mistake(row: pd.Series, image: np.ndarray, subject: Subject) -> dict[str, Any]:
-    common = evaluated_at(subject.metrics)[0]["threshold"]
-    threshold = (subject.own or {}).get(row["case"], common)
-    called = row["probability"] >= threshold
+    called = row["probability"] >= _threshold_of(subject, row["case"])
     return {
         "source": maps.patch_picture(image),
         "case": row["case"],
         "path": row["path"],
         "position": f"x {row['x']}, y {row['y']}" if row["x"] >= 0 else "position unknown",
-        "probability": formatting.figure(float(row["probability"]), 4),
+        "probability": figure(float(row["probability"]), 4),
         "wrong": bool(called) != bool(row["label"]),
     }

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cancernet.evaluation.metrics import LOWER_IS_BETTER, THRESHOLD_FREE
 from cancernet.evaluation.report.formatting import (
-    LOWER_IS_BETTER,
     NAMES,
-    THRESHOLD_FREE,
     UNDEFINED,
     figure,
     interval,
@@ -20,7 +19,7 @@ from cancernet.evaluation.values import CalibrationResult, ColourHistogram, Inte
 
 HEADLINE = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
 MOVING = ("balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy")
-"""Metrics beside the confusion matrix, which the slider moves."""
+"""Metrics next to the confusion matrix, which the slider moves."""
 CASE_MOVING = ("balanced_accuracy", "sensitivity", "specificity", "f1")
 
 
@@ -61,7 +60,7 @@ def metric_rows(metrics: Evaluation) -> list[dict[str, Any]]:
 
 
 def _cell(value: float | None, bounds: Interval | None) -> dict[str, str]:
-    return {"value": figure(value), "interval": interval(None if bounds is None else bounds)}
+    return {"value": figure(value), "interval": interval(bounds)}
 
 
 def _colour_cell(colour: ColourHistogram | None, name: str) -> dict[str, str] | None:
@@ -113,8 +112,7 @@ def summary_rows(metrics: Evaluation) -> list[dict[str, str]]:
     rows = []
     for name, title in NAMES.items():
         spread = metrics["case_summary"][name]
-        if spread is not None:
-            rows.append({"name": title, "cases": str(spread["cases"]), **{key: figure(spread[key]) for key in columns}})
+        rows.append({"name": title, "cases": str(spread["cases"]), **{key: figure(spread[key]) for key in columns}})
     return rows
 
 

@@ -72,9 +72,13 @@ def draw_validation(values: dict[str, Any], synthetic: bool) -> dict[str, Figure
     benign, idc = matrix.sum(axis=1)
     figures = {
         "confusion_matrix": draw_confusion_matrix(matrix, "validation, threshold 0.5", synthetic),
-        "roc": draw_roc(false_positive_rate, sensitivity, float(values["auroc"]), synthetic),
+        "roc": draw_roc(false_positive_rate, sensitivity, f"ROC, AUROC {values['auroc']:.3f}", synthetic),
         "precision_recall": draw_precision_recall(
-            precision, recall, float(values["average_precision"]), idc / (benign + idc), synthetic
+            precision,
+            recall,
+            idc / (benign + idc),
+            f"Precision-recall, average precision {values['average_precision']:.3f}",
+            synthetic,
         ),
     }
     # A part of the validation (limit_val_batches) may lack a class, a diverged network its probabilities.
@@ -86,5 +90,6 @@ def draw_validation(values: dict[str, Any], synthetic: bool) -> dict[str, Figure
         ]
         probability = np.concatenate([np.repeat(threshold[1:], np.diff(count)) for count in counts])
         bins = reliability(np.repeat([0, 1], [benign, idc]), probability)
-        figures["reliability"] = draw_reliability(bins.mean_predicted, bins.observed, bins.count, synthetic)
+        title = f"Reliability, {len(bins.count)} bins of {int(np.median(bins.count)):,} patches"
+        figures["reliability"] = draw_reliability(bins, title, synthetic)
     return figures

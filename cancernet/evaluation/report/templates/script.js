@@ -31,7 +31,7 @@
     return { tn: one.benign[1] - one.benign[0] - fp, fp, fn: one.idc[1] - one.idc[0] - tp, tp };
   }
 
-  /** Rates of a confusion matrix, NaN where 0 / 0: the same definitions as in statistics.py. */
+  /** Rates of a confusion matrix, NaN where 0 / 0: the same definitions as in metrics.py. */
   function rates({ tn, fp, fn, tp }) {
     const sensitivity = tp / (tp + fn), specificity = tn / (tn + fp);
     const margins = Math.sqrt(tp + fn) * Math.sqrt(tn + fp) * Math.sqrt(tp + fp) * Math.sqrt(tn + fn);
@@ -55,12 +55,12 @@
   const whole = (value) => value.toLocaleString("en-US");
   const short = (value) => String(Number(value.toPrecision(4)));
 
-  function place(id, x, y) {
-    const point = byId(id), shown = Number.isFinite(x) && Number.isFinite(y);
+  function place(name, x, y) {
+    const point = byId(name + "-point"), plot = data.plots[name], shown = Number.isFinite(x) && Number.isFinite(y);
     point.setAttribute("visibility", shown ? "visible" : "hidden");
     if (!shown) return;
-    point.setAttribute("cx", data.plot.left + x * data.plot.width);
-    point.setAttribute("cy", data.plot.top + (1 - y) * data.plot.height);
+    point.setAttribute("cx", plot.left + x * plot.width);
+    point.setAttribute("cy", plot.top + (1 - y) * plot.height);
   }
 
   const slider = byId("slider"), exact = byId("exact"), table = byId("case-table"), body = table.tBodies[0];
@@ -79,8 +79,8 @@
     const values = rates(total);
     for (const key of Object.keys(total)) byId("matrix-" + key).textContent = whole(total[key]);
     for (const cell of document.querySelectorAll("[data-metric]")) cell.textContent = written(values[cell.dataset.metric]);
-    place("roc-point", 1 - values.specificity, values.sensitivity);
-    place("pr-point", values.sensitivity, values.precision);
+    place("roc", 1 - values.specificity, values.sensitivity);
+    place("pr", values.sensitivity, values.precision);
     for (const row of current) {
       for (const cell of lines.get(row.case).querySelectorAll("[data-field]")) {
         const key = cell.dataset.field;
@@ -107,7 +107,7 @@
     byId("threshold-value").textContent = own ? "each fold’s own" : short(threshold);
     slider.setAttribute("aria-valuetext", own ? "each fold’s own threshold" : short(threshold));
     if (document.activeElement !== exact) exact.value = own ? "" : threshold;
-    const line = byId("threshold-line"), x = own ? -20 : data.histogram.left + threshold * data.histogram.width;
+    const line = byId("threshold-line"), x = own ? -20 : data.plots.histogram.left + threshold * data.plots.histogram.width;
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
     const scaled = !own && data.temperature !== null && threshold > 0 && threshold < 1;
