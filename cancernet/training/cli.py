@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import Any
 
+import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -155,6 +156,9 @@ def run(command: str, arguments: list[str]) -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+        # Lightning leaves gloo's process group to the end of the interpreter, whose threads then may abort the process.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except MisconfigurationException as error:
         # What Lightning finds wrong with the trainer's options is the user's to mend.
         raise InputError(" ".join(str(error).split())) from error
