@@ -9,7 +9,7 @@ from inspect import signature
 from typing import get_args, get_origin
 
 from cancernet import __version__
-from cancernet.errors import InputError, explained
+from cancernet.errors import InputError, explained, one_line
 
 DESCRIPTION = """\
 Train and evaluate CancerNet on patches of invasive ductal carcinoma (IDC) histology.
@@ -115,7 +115,7 @@ def _run_function(command: str, rest: list[str]) -> int:
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-            raise InputError(f"{command}: {' '.join(str(message).split())}")
+            raise InputError(f"{command}: {one_line(message)}")
 
     target, summary = OWN_COMMANDS[command]
     module, name = target.split(":")

@@ -16,6 +16,15 @@ class InputError(Exception):
     """
 
 
+def one_line(message: object) -> str:
+    r"""Return a message of another package on one line.
+
+    >>> one_line(ValueError("not\n   a number"))
+    'not a number'
+    """
+    return " ".join(str(message).split())
+
+
 def explained(program: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Make a command of a function that returns an exit status: what the user can mend becomes one line.
 

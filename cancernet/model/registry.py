@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.network import CancerNet, build_compact, output_activation
@@ -68,7 +68,7 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
         with keras.device("cpu"), _fresh_layer_names():
             model = build(**given)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"model.network: {name} cannot be built with {given}: {reason}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"model.network: {name} returns {type(model).__name__}, not a Keras model; {CHOICES}")

@@ -11,6 +11,9 @@ from cancernet.errors import InputError
 from cancernet.model.registry import is_known
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 
+NETWORK = ("network", "network_arguments", "classes", "image_size", "tta")
+"""Arguments of the task that say what a checkpoint's network is."""
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's access to checkpoint files: safe to read, written whole.
@@ -34,7 +37,7 @@ def network_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
     content = {"network_arguments": {}, "tta": False, **checkpoint["cancernet"]}
     if "test_time_symmetries" in content:  # its name in the files of version 0.1.0
         content["tta"] = content["test_time_symmetries"]
-    return {name: content[name] for name in ("network", "network_arguments", "classes", "image_size", "tta")}
+    return {name: content[name] for name in NETWORK}
 
 
 def trusted_network_config(

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cancernet.checkpoints import read_checkpoint
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 from cancernet.evaluation.terminal import print_metrics
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
@@ -37,7 +37,7 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise `InputError` with the message on one line, and today's name of an option that was renamed."""
-        line = " ".join(str(message).split())
+        line = one_line(message)
         old = next((name for name in RENAMED if re.search(rf"\bmodel\.{name}\b", line)), None)
         hint = "" if old is None else f"; model.{old} is now model.{RENAMED[old]}"
         for group in ("optimizer", "schedule"):
@@ -70,29 +70,46 @@ class CancerNetCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with what the checkpoint records as defaults, whether an option or a file names the checkpoint."""
-        given = parser.parse_args(args, defaults=False)
-        command = given.subcommand
-        path = given[command].get("ckpt_path")
-        recorded = {} if path is None or command == "fit" else _recorded(path, given[command])
+        command = args[0]
+        recorded = {} if command == "fit" else self._recorded(parser, args)
         self._subcommand_parsers[command].set_defaults(recorded)
         self.config = parser.parse_args(args)
         for name, value in recorded.items():
             if (now := self.config[command].get(name)) != value:
                 print(f"{name} is {now} as given; the checkpoint was trained with {value}", file=sys.stderr, flush=True)
 
+    @staticmethod
+    def _recorded(parser: LightningArgumentParser, args: list[str]) -> dict[str, Any]:
+        """Return what a checkpoint was trained as, by option, so that `test --ckpt_path` alone is enough.
+
+        Raises:
+            InputError: No checkpoint is given (untrained weights would be evaluated), or it cannot be used.
+        """
+        asked = [word for word in args if not word.startswith("--print_config")]  # that one prints and leaves
+        given = parser.parse_args(asked, defaults=False)[args[0]]
+        if given.get("ckpt_path") is None:
+            if asked != args:
+                return {}
+            raise InputError(
+                f"{args[0]}: --ckpt_path is needed (without one, untrained weights would be evaluated); "
+                "give .../checkpoints/best.ckpt of a run"
+            )
+        checkpoint = read_checkpoint(given.ckpt_path)
+        named = given.get("model", {}).get("network")
+        recorded = {
+            "model": trusted_network_config(checkpoint, named, "--model.network"),
+            "data": data_state(checkpoint).get("arguments", {}),
+        }
+        return {f"{group}.{name}": value for group, values in recorded.items() for name, value in values.items()}
+
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is: Lightning would let the checkpoint win over the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to evaluate without a checkpoint."""
+        """Find a missing checkpoint before the data are opened; log nothing but a fit."""
         config = self.config[str(self.subcommand)]
         if config.ckpt_path is not None:
             read_checkpoint(config.ckpt_path)
-        elif self.subcommand != "fit":
-            raise InputError(
-                f"{self.subcommand}: --ckpt_path is needed (without one, untrained weights would be evaluated); "
-                "give .../checkpoints/best.ckpt of a run"
-            )
         if self.subcommand != "fit":
             config.trainer.logger = False
 
@@ -161,18 +178,7 @@ def run(command: str, arguments: list[str]) -> None:
             torch.distributed.destroy_process_group()
     except MisconfigurationException as error:
         # What Lightning finds wrong with the trainer's options is the user's to mend.
-        raise InputError(" ".join(str(error).split())) from error
-
-
-def _recorded(path: str, given: Any) -> dict[str, Any]:
-    """Return what a checkpoint was trained as, by option, so that `test --ckpt_path` alone is enough."""
-    checkpoint = read_checkpoint(path)
-    named = given.get("model", {}).get("network")
-    recorded = {
-        "model": trusted_network_config(checkpoint, named, "--model.network"),
-        "data": data_state(checkpoint).get("arguments", {}),
-    }
-    return {f"{group}.{name}": value for group, values in recorded.items() for name, value in values.items()}
+        raise InputError(one_line(error)) from error
 
 
 def _quieten() -> None:
@@ -187,5 +193,3 @@ def _quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.msg and "will override existing callbacks" not in record.msg
     )
-    # The command line is handed over as a list, on purpose.
-    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")

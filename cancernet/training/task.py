@@ -26,6 +26,7 @@ from cancernet.training.callbacks.figures import TensorBoardFigures
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import Calibration, RunRecord
 from cancernet.training.checkpoints import (
+    NETWORK,
     AtomicCheckpointIO,
     recorded_settings,
     require_same_network,
@@ -39,8 +40,6 @@ from cancernet.training.weights import start_from
 
 LOSS_EVERY = 10
 """The progress bar shows the loss of every tenth batch: to ask for it is to wait for the device."""
-NETWORK = ("network", "network_arguments", "classes", "image_size", "tta")
-"""Arguments that say what a checkpoint's network is."""
 
 
 class ClassificationTask(LightningModule):
@@ -93,13 +92,13 @@ class ClassificationTask(LightningModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        network_arguments = dict(network_arguments or {})
         # Plain values only: a checkpoint holds them and hides no code in them.
         settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        settings |= {"network_arguments": dict(network_arguments or {})}
         settings |= {"optimizer": asdict(optimizer), "schedule": asdict(schedule)}
         settings["class_weights"] = class_weights if isinstance(class_weights, str) else list(class_weights)
         self.save_hyperparameters(settings)
-        self.network = create_network(network, dict(network_arguments or {}), image_size, classes)
+        self.network = create_network(network, network_arguments, image_size, classes)
         # The data module has to know what the weights have seen before it lets anything evaluate them.
         self._weights_state = None if weights is None else start_from(self.network, weights, self.description)
         set_momentum(self.network, batch_norm_momentum)
@@ -257,10 +256,10 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Fix the class weights, which may depend on the training part."""
-        if self.loss.class_weights == "balanced":
-            self.loss.set_class_weights(self.trainer.datamodule.balanced_weights, self.device)  # type: ignore[attr-defined]
-        else:
-            self.loss.set_class_weights(self.loss.class_weights, self.device)
+        weights = self.loss.class_weights
+        if weights == "balanced":
+            weights = self.trainer.datamodule.balanced_weights  # type: ignore[attr-defined]
+        self.loss.set_class_weights(weights, self.device)
 
     def setup(self, stage: str) -> None:
         """Prepare memory and, where asked and possible, compiled code.

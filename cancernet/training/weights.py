@@ -78,7 +78,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
     Args:
         network: To be filled.
         file: Its path.
-        description: As `runs.network_config` gives it. Sizes that share their weights may differ.
+        description: As `network_config` gives it. Sizes that share their weights may differ.
 
     Returns:
         State of a data module that has seen what trained these weights.

@@ -70,9 +70,9 @@ def last_checkpoint() -> RunCheckpoint:
 
 def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
     """Return the checkpoint callbacks of a fit: those the user configured, and best and last where not among them."""
-    given = [callback for callback in trainer.checkpoint_callbacks if not _is_default(callback)]
     if not trainer.checkpoint_callbacks:
         return []  # enable_checkpointing=False
+    given = [callback for callback in trainer.checkpoint_callbacks if not _is_default(callback)]
     if not any(getattr(callback, "monitor", None) for callback in given):
         given.append(best_checkpoint())
     if not any(getattr(callback, "filename", None) == "last" for callback in given):

@@ -41,15 +41,19 @@ class ResultFiles(Callback):
         if not self._applies(trainer):
             return
         data, content = trainer.datamodule, read_checkpoint(trainer.ckpt_path)  # type: ignore[attr-defined, arg-type]
-        calibration = recorded_calibration(content)
-        threshold = 0.5 if calibration is None else calibration["threshold"]
-        table = self._tabulate(trainer, pl_module, content)
+        calibration = recorded_calibration(content) or {}
+        table = self._tabulate(trainer, pl_module, calibration)
         checkpoint = (Path(str(trainer.ckpt_path)).name, content)
         self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
         # Nothing is written before all is computed: an error leaves the files of the last test in place.
         folder = self._make_folder(trainer, content, "test")
-        write_tested(folder, self.metrics, table, choose_pictures(table, data.store.gather, rows, threshold))
+        write_tested(
+            folder,
+            self.metrics,
+            table,
+            choose_pictures(table, data.store.gather, rows, calibration.get("threshold", 0.5)),
+        )
         write_report(folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,7 +62,7 @@ class ResultFiles(Callback):
             return
         content = read_checkpoint(trainer.ckpt_path)  # type: ignore[arg-type]
         calibration = recorded_calibration(content) or {}
-        table = self._tabulate(trainer, pl_module, content)
+        table = self._tabulate(trainer, pl_module, calibration)
         folder = self._make_folder(trainer, content, "predict")
         chosen = {name: calibration.get(name) for name in ("threshold", "temperature")}
         provenance = describe_provenance(trainer.datamodule, Path(str(trainer.ckpt_path)).name)  # type: ignore[attr-defined]
@@ -81,9 +85,7 @@ class ResultFiles(Callback):
         return self.folder
 
     @staticmethod
-    def _tabulate(trainer: Trainer, task: Any, content: dict[str, Any]) -> pd.DataFrame:
+    def _tabulate(trainer: Trainer, task: Any, calibration: dict[str, Any]) -> pd.DataFrame:
         data: IDCDataModule = trainer.datamodule  # type: ignore[attr-defined]
         rows, logit = task.predictions
-        calibration = recorded_calibration(content)
-        temperature = None if calibration is None else calibration["temperature"]
-        return predictions_table(data.store.index, data.split.part, rows, logit, temperature)
+        return predictions_table(data.store.index, data.split.part, rows, logit, calibration.get("temperature"))
