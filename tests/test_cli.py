@@ -244,6 +244,7 @@ def test_a_checkpoint_of_another_network_is_refused(run_folder, capsys):
     assert "the checkpoint's network has classes 2, this one 1" in only_line(capsys)
 
 
+@pytest.mark.filterwarnings("ignore:This split is by patch")
 @pytest.mark.parametrize("options", [["--data.seed=1"], ["--data.split=patch"]])
 def test_a_model_is_not_judged_on_what_it_has_seen(run_folder, options, capsys):
     before = (run_folder / "metrics.json").read_bytes()

@@ -149,6 +149,7 @@ def test_stains_go_the_share_of_the_way(data):
     assert ((between - (whole - start).abs()) < 0.02).float().mean() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:This split is by patch")
 @pytest.mark.parametrize(("stage", "split", "seed"), [("test", "case", 1), ("test", "patch", 0), ("fit", "case", 1)])
 def test_checkpoint_state_refuses_what_the_model_has_seen(data, stage, split, seed):
     other = IDCDataModule(data.root, split=split, seed=seed)

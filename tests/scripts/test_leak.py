@@ -6,6 +6,7 @@ from scripts.studies import leak, repeat
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
+@pytest.mark.filterwarnings("ignore:This split is by patch")
 def test_both_splits_are_run_once_and_set_side_by_side(archive, cache, tmp_path, capsys, monkeypatch):
     options = [f"--data.cache={cache}", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", *QUICK]
     arguments = [str(archive), "--output", str(tmp_path), "--seeds", "0", *options]

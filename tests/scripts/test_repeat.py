@@ -156,6 +156,7 @@ def test_the_shipped_variants_are_configurations(tmp_path):
     assert cancernet(["fit", "--config=configs/cancernet.yaml", f"--config={file}", "--print_config"]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:This model's weights came from elsewhere")
 def test_keras_own_fit_is_tested_like_a_run(repeated, archive, cache, data, capsys):
     output = repeated.parent / "keras"
     split = next(option for option in data if "split" in option).split("=")[1]

@@ -66,6 +66,7 @@ def test_what_was_there_before_makes_no_difference_and_no_weight_moves(network):
     assert all(torch.equal(value, weights[name]) for name, value in network.named_parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Runs through Keras")
 def test_layers_that_run_through_keras_are_measured_too():
     task = ClassificationTask(network="tests.model.networks.normalise_rows", image_size=16)
     layers = [
