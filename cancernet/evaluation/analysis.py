@@ -184,7 +184,10 @@ def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
 def evaluate_point(scores: Scores, point: StoredPoint) -> TestedPoint:
     """Read the rates at an operating point off the test patches."""
     return TestedPoint(
-        **{name: point[name] for name in ("name", "fixed", "target", "threshold")},
+        name=point.name,
+        fixed=point.fixed,
+        target=point.target,
+        threshold=point.threshold,
         validation=BothRates.model_validate(point),
         test=FourRates.model_validate(rates_at(scores, point.threshold)),
     )
@@ -194,7 +197,7 @@ def intervals_of(
     scores: Scores, chosen: float | FloatArray | None, rows: list[CaseMetrics], settings: Bootstrap
 ) -> Intervals:
     """Resample cases for intervals at 0.5, at the chosen threshold (or one for each patch), and of means over cases."""
-    columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
+    columns = {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in METRICS}  # None: NaN
     means = {name: bootstrap_case_mean(values, **_arguments(settings)) for name, values in columns.items()}
     at_threshold, at_chosen = _interval_pair(scores, chosen, settings)
     return Intervals(
@@ -224,7 +227,7 @@ def differences_of(
 
 def _arguments(settings: Bootstrap) -> dict[str, Any]:
     """Settings as arguments of the functions in `bootstrap`."""
-    return {name: settings[name] for name in ("draws", "seed", "level")}
+    return settings.model_dump(include={"draws", "seed", "level"})
 
 
 def _interval_pair(

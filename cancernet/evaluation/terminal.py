@@ -45,8 +45,8 @@ def print_metrics(metrics: TestMetrics) -> None:
     for name in HEADLINE:
         row = [name.replace("_", " ")]
         for values, bounds in zip(columns, intervals, strict=True):
-            value = metrics[name] if name in THRESHOLD_FREE else values[name]
-            row += ["undefined" if value is None else f"{value:.4f}", _interval(bounds[name])]
+            value = getattr(metrics if name in THRESHOLD_FREE else values, name)
+            row += ["undefined" if value is None else f"{value:.4f}", _interval(getattr(bounds, name))]
         table.add_row(*row)
     console.print(table, "Intervals: bootstrap over whole cases.", soft_wrap=True)
     if chosen is not None:

@@ -18,7 +18,8 @@ def _none_for_nan(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_none_for_nan)]
 """A number, None where undefined."""
-Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_for_nan)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Fraction | None, BeforeValidator(_none_for_nan)]
 """A number in [0, 1], None where undefined."""
 Correlation = Annotated[Annotated[float, Field(ge=-1, le=1)] | None, BeforeValidator(_none_for_nan)]
 Count = Annotated[int, Field(ge=0)]
@@ -36,12 +37,6 @@ class Record(BaseModel):
     """An object of a result file."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True, revalidate_instances="subclass-instances")
-
-    def __getitem__(self, name: str) -> Any:
-        """Return the field of that name, for loops over names of metrics."""
-        if name not in type(self).model_fields:
-            raise KeyError(name)
-        return getattr(self, name)
 
 
 class Rates(Record):
@@ -88,10 +83,6 @@ class PerMetric(Record, Generic[T]):
     mcc: T
     brier: T
     log_loss: T
-
-    def __getitem__(self, name: str) -> T:
-        """Return the entry of a metric."""
-        return super().__getitem__(name)
 
 
 class Interval(Record):
@@ -153,15 +144,20 @@ class TestedPoint(Record):
     validation: BothRates
     test: FourRates
 
+    @property
+    def held(self) -> float | None:
+        """The fixed rate on test."""
+        return self.test.sensitivity if self.fixed == "sensitivity" else self.test.specificity
+
 
 class ReliabilityBin(Record):
     """Patches of similar probability, with the 95 % Wilson interval, over patches, of their share of IDC."""
 
-    mean_predicted: Share
-    observed: Share
+    mean_predicted: Fraction
+    observed: Fraction
     count: Count
-    low: Share
-    high: Share
+    low: Fraction
+    high: Fraction
 
 
 class CalibrationSummary(Record):

@@ -152,21 +152,21 @@ def test_embedded_scores_are_the_predictions(folder, page):
     scores = np.frombuffer(base64.b64decode(data["scores"]), "<f4")
     assert len(scores) == len(tested)  # and so nothing outside the split
     start = 0
-    for row, (benign, idc, own) in zip(read_run(folder).metrics["per_case"], data["cases"], strict=True):
-        of_case = tested[tested["case"] == row["case"]]
+    for row, (benign, idc, own) in zip(read_run(folder).metrics.per_case, data["cases"], strict=True):
+        of_case = tested[tested["case"] == row.case]
         for label, count in ((0, benign), (1, idc)):
             expected = np.sort(of_case["probability"][of_case["label"] == label].to_numpy())
             np.testing.assert_array_equal(scores[start : start + count], expected)
             start += count
-        assert own == read_run(folder).metrics["at_validation_threshold"]["threshold"]
+        assert own == read_run(folder).metrics.at_validation_threshold.threshold
 
 
 def test_slider_stops_at_the_stored_thresholds(folder, page):
     metrics = read_run(folder).metrics
     values = json.loads(page.scripts[0])["stops"]
     assert values == sorted(set(values))
-    assert {0.0, 0.5, 1.0, metrics["at_validation_threshold"]["threshold"]} <= set(values)
-    assert {point["threshold"] for point in metrics["operating_points"]} <= set(values)
+    assert {0.0, 0.5, 1.0, metrics.at_validation_threshold.threshold} <= set(values)
+    assert {point.threshold for point in metrics.operating_points} <= set(values)
     # Scores that all lie near 0 get stops of their own.
     assert np.count_nonzero(np.array(stops(np.geomspace(1e-9, 1e-6, 500, dtype=np.float32), [0.5])) < 1e-5) > 150
 
@@ -219,7 +219,7 @@ def test_cases_outside_the_split_count_nowhere(folder, page):
     assert {"outside-0", "outside-1"} <= set(page.attributes("id"))
     assert "They count in no figure on this page" in page.text
     rows = [attributes for tag, attributes in page.elements if tag == "tr" and "data-case" in attributes]
-    assert len(rows) == read_run(folder).metrics["cases"] == 12
+    assert len(rows) == read_run(folder).metrics.cases == 12
 
 
 def test_banners_stand_where_they_belong(copy, page):
@@ -334,28 +334,25 @@ def test_folds_pool_into_one_page(folds, tmp_path):
     subject = subject_of(runs[::-1])
     pooled = subject.metrics
     label, probability = subject.predictions["label"], subject.predictions["probability"]
-    assert pooled["patches"] == sum(run.metrics["patches"] for run in runs) == len(subject.predictions)
-    for key in (None, "at_validation_threshold"):
-        parts = [(run.metrics if key is None else run.metrics[key])["confusion_matrix"] for run in runs]
-        whole = (pooled if key is None else pooled[key])["confusion_matrix"]
-        assert np.array_equal(whole, np.sum(parts, axis=0))
-    assert pooled["auroc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
-    for number, point in enumerate(pooled["operating_points"]):
+    assert pooled.patches == sum(run.metrics.patches for run in runs) == len(subject.predictions)
+    for at in (lambda metrics: metrics, lambda metrics: metrics.at_validation_threshold):
+        parts = [at(run.metrics).confusion_matrix for run in runs]
+        assert np.array_equal(at(pooled).confusion_matrix, np.sum(parts, axis=0))
+    assert pooled.auroc == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
+    for number, point in enumerate(pooled.operating_points):
         counts = [
-            confusion(
-                run.tested["label"], run.tested["probability"], run.metrics["operating_points"][number]["threshold"]
-            )
+            confusion(run.tested.label, run.tested.probability, run.metrics.operating_points[number].threshold)
             for run in runs
         ]
         tn, fp, fn, tp = np.sum(counts, axis=0)
-        assert point["test"]["sensitivity"] == pytest.approx(tp / (tp + fn))
-        assert point["test"]["specificity"] == pytest.approx(tn / (tn + fp))
-    scaled = [run.tested["logit"] / run.metrics["calibration"]["temperature"] for run in runs]
+        assert point.test.sensitivity == pytest.approx(tp / (tp + fn))
+        assert point.test.specificity == pytest.approx(tn / (tn + fp))
+    scaled = [run.tested.logit / run.metrics.calibration.temperature for run in runs]
     expected = calibration_summary(label, np.concatenate(scaled).astype(np.float64))
-    assert pooled["calibration"]["after"]["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-6)
-    bounds = pooled["intervals"]["at_validation_threshold"]["balanced_accuracy"]
-    assert bounds["low"] <= pooled["at_validation_threshold"]["balanced_accuracy"] <= bounds["high"]
-    assert bounds["estimate"] == pytest.approx(pooled["at_validation_threshold"]["balanced_accuracy"])
+    assert pooled.calibration.after.log_loss == pytest.approx(expected.log_loss, rel=1e-6)
+    bounds = pooled.intervals.at_validation_threshold.balanced_accuracy
+    assert bounds.low <= pooled.at_validation_threshold.balanced_accuracy <= bounds.high
+    assert bounds.estimate == pytest.approx(pooled.at_validation_threshold.balanced_accuracy)
     assert main(["report", *map(str, folds), "--output", str(tmp_path / "pooled.html")]) == 0
     parsed = Page((tmp_path / "pooled.html").read_text(encoding="utf-8"))
     assert "Fold by fold" in parsed.text
@@ -368,7 +365,7 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
     assert subject.pictures is not None
     at = 0
     for run in runs:
-        tested = np.flatnonzero(run.predictions["part"] == "test")
+        tested = np.flatnonzero(run.predictions.part == "test")
         assert run.pictures is not None
         np.testing.assert_array_equal(subject.pictures.thumbnail[at : at + len(tested)], run.pictures.thumbnail[tested])
         at += len(tested)
@@ -477,8 +474,8 @@ def test_model_card_says_what_it_must(folder):
         "torch 2.11.0",
     ):
         assert words in card
-    bounds = metrics["intervals"]["at_threshold"]["auroc"]
-    assert f"| AUROC | {figure(metrics['auroc'])} ({figure(bounds['low'])} to {figure(bounds['high'])})" in card
+    bounds = metrics.intervals.at_threshold.auroc
+    assert f"| AUROC | {figure(metrics.auroc)} ({figure(bounds.low)} to {figure(bounds.high)})" in card
     assert "&#" not in card
 
 

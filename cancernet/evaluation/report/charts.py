@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from cancernet.evaluation import figures
 from cancernet.evaluation.calibration import Reliability
 from cancernet.evaluation.figures import draw_precision_recall, draw_reliability, draw_roc
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
-from cancernet.evaluation.values import CalibrationResult, CaseMetrics
+from cancernet.evaluation.values import CalibrationResult, CaseMetrics, Difference
 
 POINTS = 500
 """Points of a curve: more than the pixels that it crosses."""
@@ -124,8 +124,8 @@ def draw_curves(label: ArrayLike, probability: ArrayLike, prevalence: float) -> 
 def draw_calibration(calibration: CalibrationResult) -> dict[str, Drawing]:
     """Draw the reliability before and after the temperature."""
     drawings = {}
-    for when in ("before", "after"):
-        columns = zip(*(dict(item).values() for item in calibration[when]["reliability"]), strict=True)
+    for when, summary in (("before", calibration.before), ("after", calibration.after)):
+        columns = zip(*(dict(item).values() for item in summary.reliability), strict=True)
         drawings[when] = inline(draw_reliability(Reliability(*map(np.array, columns)), ""), f"reliability-{when}")
     return drawings
 
@@ -155,15 +155,15 @@ def draw_strips(rows: Sequence[CaseMetrics]) -> dict[str, Any]:
         dots = []
         for number, row in enumerate(rows):
             height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
-            value = row[name]
+            value = getattr(row, name)
             place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
-            dots.append({"number": number, "case": str(row["case"]), **place})
+            dots.append({"number": number, "case": row.case, **place})
         strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
     return {"frame": frame, "strips": strips}
 
 
-def draw_differences(rows: Sequence[Mapping[str, Any]]) -> Frame:
+def draw_differences(rows: Sequence[Difference]) -> Frame:
     """Frame of a forest plot of differences: symmetric, just wide enough for the widest interval."""
-    ends = [abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None]
-    reach = max([0.01, *ends]) * 1.1
+    ends = (end for row in rows for end in (row.low, row.high))
+    reach = 1.1 * max(0.01, *(abs(end) for end in ends if end is not None))
     return Frame(width=360, height=max(1, len(rows)) * 28 + 20, left=12, bottom=0, low=-reach, high=reach)

@@ -4,7 +4,7 @@ A fold's scores come from its own model, so pooled ranks (AUROC, average precisi
 models. Calls, temperature and operating points are those of each patch's own fold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.run_folder import Run
 from cancernet.evaluation.values import Bootstrap, BothRates, CalibrationResult, FourRates, TestedPoint
 
-KIND = ("data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks")
+KIND = {"data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks"}
 """Entries of `metrics.json` that the folds of one cross-validation share."""
 
 
@@ -86,12 +86,13 @@ def _own_thresholds(runs: Sequence[Run]) -> dict[str, float] | None:
 
 def _check_poolable(runs: Sequence[Run]) -> None:
     first = runs[0]
+    kind = first.metrics.model_dump(include=KIND)
     for run in runs[1:]:
-        for key in KIND:
-            if run.metrics[key] != first.metrics[key]:
+        for key, value in run.metrics.model_dump(include=KIND).items():
+            if value != kind[key]:
                 raise InputError(
-                    f"{run.folder}: {key} is {_short(run.metrics[key])}, but {_short(first.metrics[key])} in "
-                    f"{first.folder}; pool the folds of one cross-validation"
+                    f"{run.folder}: {key} is {_short(value)}, but {_short(kind[key])} in {first.folder}; pool the "
+                    "folds of one cross-validation"
                 )
     if first.metrics.folds is None:
         raise InputError(
@@ -139,7 +140,7 @@ def _evaluate(
     rows = sorted((row for one in metrics for row in one.per_case), key=lambda row: row.case)
     return Evaluation(
         **dict(figures(scores)),
-        **{key: metrics[0][key] for key in KIND},
+        **metrics[0].model_dump(include=KIND),
         fold=None,
         checkpoint=", ".join(sorted({one.checkpoint for one in metrics})),
         version=", ".join(sorted({one.version for one in metrics})),
@@ -167,18 +168,26 @@ def _pool_points(runs: Sequence[Run], scores: Scores, source: np.ndarray) -> lis
         return None
     pooled = []
     for same in zip(*known, strict=True):
-        shown = {name: [point.validation[name] for point in same] for name in BothRates.model_fields}
-        means = {name: None if None in values else float(np.mean(values)) for name, values in shown.items()}
         thresholds = np.array([point.threshold for point in same], dtype=np.float64)[source]
         pooled.append(
             TestedPoint(
-                **{name: same[0][name] for name in ("name", "fixed", "target")},
+                name=same[0].name,
+                fixed=same[0].fixed,
+                target=same[0].target,
                 threshold=None,
-                validation=BothRates(**means),
+                validation=BothRates(
+                    sensitivity=_mean(point.validation.sensitivity for point in same),
+                    specificity=_mean(point.validation.specificity for point in same),
+                ),
                 test=FourRates.model_validate(rates_at(scores, thresholds)),
             )
         )
     return pooled
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """NaN where a value is None."""
+    return float(np.mean(np.array(list(values), dtype=np.float64)))
 
 
 def _pool_calibration(runs: Sequence[Run], scores: Scores, source: np.ndarray) -> CalibrationResult | None:
