@@ -5,7 +5,7 @@ threshold means the same patches everywhere. Brier score and log loss take it in
 single precision it is 1 from a logit of 17 on, which would double the cost of a confident mistake.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -105,12 +105,11 @@ def fit_calibration(scores: Scores) -> StoredCalibration:
     """
     temperature = fit_temperature(scores.label, scores.logit)
     threshold = youden(scores.label, scores.probability)
-    points = operating_points(scores.label, scores.probability)
     return StoredCalibration(
         threshold=threshold,
         temperature=temperature.value,
         bounded=temperature.bounded,
-        operating_points=[StoredPoint(name=point.name, **asdict(point)) for point in points],
+        operating_points=operating_points(scores.label, scores.probability),
         **estimates(scores.label, scores.probability, threshold, (*RANKS, "balanced_accuracy")),
         patches=len(scores.label),
         cases=len(np.unique(scores.case)),
