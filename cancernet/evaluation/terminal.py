@@ -4,22 +4,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE
-from cancernet.evaluation.metrics import THRESHOLD_FREE
+from cancernet.evaluation.metrics import RANKS, THRESHOLD_FREE
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.values import AtThreshold, Interval
 
-HEADLINE = (
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "accuracy",
-)
+HEADLINE = (*RANKS, "balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy")
 """Metrics of the table, in its order."""
 
 

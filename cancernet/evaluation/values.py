@@ -110,11 +110,16 @@ class Bootstrap(Record):
     unit: Literal["case"]
 
 
-class Intervals(Bootstrap):
-    """Intervals of each metric."""
+class BothIntervals(Record):
+    """Intervals of each metric; only the rates differ."""
 
     at_threshold: PerMetric[Interval]
     at_validation_threshold: PerMetric[Interval] | None
+
+
+class Intervals(BothIntervals, Bootstrap):
+    """Intervals of each metric, and of its mean over cases."""
+
     case_mean: PerMetric[Interval] = Field(description="Mean over cases, each case weighing the same.")
 
 
@@ -221,18 +226,11 @@ class CaseSummary(PerMetric[Spread]):
     mean_probability: Spread
 
 
-class BaselineIntervals(Record):
-    """Intervals of a baseline."""
-
-    at_threshold: PerMetric[Interval]
-    at_validation_threshold: PerMetric[Interval] | None
-
-
 class ColourHistogram(Figures):
     """Logistic regression on colour histograms, trained on the run's training part."""
 
     at_validation_threshold: AtThreshold | None
-    intervals: BaselineIntervals
+    intervals: BothIntervals
     difference: PerMetric[Difference] = Field(
         description="Model (a) less baseline (b); rates at the validation threshold of each, or at 0.5 if one has none."
     )
