@@ -9,7 +9,7 @@ from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, differences_of
 from cancernet.evaluation.results import ComparedRun, Comparison, Provenance
 from cancernet.evaluation.run_folder import Run
-from cancernet.evaluation.values import Bootstrap, Difference, PerMetric
+from cancernet.evaluation.values import Bootstrap, BothIntervals, Difference, PerMetric
 
 SHOWN = 3
 """Patches named where two runs were tested on different ones."""
@@ -84,17 +84,14 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _describe(run: Run, name: str, **differences: PerMetric[Difference] | None) -> ComparedRun:
-    intervals = run.metrics.intervals
-    fields = {
+    return ComparedRun(
         **dict(Provenance.model_validate(run.metrics)),
-        "name": name,
-        "folder": str(run.folder),
-        "threshold": run.metrics.validation_threshold,
-        "at_threshold": intervals.at_threshold,
-        "at_validation_threshold": intervals.at_validation_threshold,
+        name=name,
+        folder=str(run.folder),
+        threshold=run.metrics.validation_threshold,
+        **dict(BothIntervals.model_validate(run.metrics.intervals)),
         **differences,
-    }
-    return ComparedRun.model_validate(fields)
+    )
 
 
 def _differences(

@@ -54,11 +54,7 @@ def per_case(
 
 
 def case_summary(rows: list[CaseMetrics]) -> CaseSummary:
-    """Summarise each metric over the cases that define it; each case weighs the same.
-
-    Returns:
-        Spreads: number of ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
-        ``highest``; None where no case (for ``sd``: fewer than two) defines it.
+    """Summarise each metric over the cases that define it; each case weighs the same, ``sd`` divides by n - 1.
 
     >>> case_summary(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb"))).auroc.mean
     0.5

@@ -16,7 +16,7 @@ from cancernet.evaluation import figures
 from cancernet.evaluation.calibration import Reliability
 from cancernet.evaluation.figures import draw_precision_recall, draw_reliability, draw_roc
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
-from cancernet.evaluation.values import CalibrationResult, CaseMetrics, Difference
+from cancernet.evaluation.values import CalibrationResult, Difference
 
 POINTS = 500
 """Points of a curve: more than the pixels that it crosses."""
@@ -63,6 +63,10 @@ class Frame:
     def plot(self) -> dict[str, float]:
         """What the script needs to place a point."""
         return {"left": self.left, "top": self.top, "width": self.inner_width, "height": self.inner_height}
+
+
+STRIPS = Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
+"""Of the strips of dots, one dot a case."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +149,6 @@ def draw_histogram(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]
         y = np.concatenate([[0], np.repeat(share / highest, 2), [0]])
         outlines.append(frame.points(x, y))
     return {"frame": frame, "benign": outlines[0], "idc": outlines[1], "highest": highest}
-
-
-def draw_strips(rows: Sequence[CaseMetrics]) -> dict[str, Any]:
-    """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
-    frame = Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
-    strips = []
-    for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
-        dots = []
-        for number, row in enumerate(rows):
-            height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
-            value = getattr(row, name)
-            place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
-            dots.append({"number": number, "case": row.case, **place})
-        strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
-    return {"frame": frame, "strips": strips}
 
 
 def draw_differences(rows: Sequence[Difference]) -> Frame:

@@ -133,7 +133,7 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
     )
     writers = (figure, signed, estimate, interval, percent, count, threshold)
     environment.filters |= {writer.__name__: writer for writer in writers} | dict(filters or {})
-    script, style = (_source(name) for name in ("script.js", "style.css"))
+    script, style = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "names": NAMES,
@@ -143,7 +143,3 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
         "version": __version__,
     }
     return environment.get_template(template).render(**context)
-
-
-def _source(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")

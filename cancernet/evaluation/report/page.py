@@ -33,13 +33,12 @@ def render(subject: Subject) -> str:
     label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
     curves = charts.draw_curves(label, probability, metrics.prevalence)
-    plots = {name: drawing.plot for name, drawing in curves.items()}
-    calibration = metrics.calibration
+    plots = {name: drawing.plot for name, drawing in curves.items()} | {"histogram": histogram["frame"].plot()}
     return fill(
         "report.html.j2",
         subject=subject,
         m=metrics,
-        data=payload(tested, metrics, subject.own, plots | {"histogram": histogram["frame"].plot()}),
+        data=payload(tested, metrics, subject.own, plots),
         at=evaluated_at(metrics),
         free=THRESHOLD_FREE,
         lower=LOWER_IS_BETTER,
@@ -47,8 +46,8 @@ def render(subject: Subject) -> str:
         statements=describe(metrics),
         curves=curves,
         histogram=histogram,
-        reliability=charts.draw_calibration(calibration) if calibration else None,
-        spread=charts.draw_strips(metrics.per_case),
+        reliability=charts.draw_calibration(metrics.calibration) if metrics.calibration else None,
+        strips=charts.STRIPS,
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
         contexts=context_sections(subject),
@@ -84,7 +83,6 @@ def payload(
     of_case = tested["case"].map(number).to_numpy(dtype=np.int64)
     order = np.lexsort((probability, label, of_case))
     counts = np.bincount(2 * of_case + label, minlength=2 * len(number)).reshape(-1, 2)
-    calibration = metrics.calibration
     return {
         "scores": base64.b64encode(probability[order].astype("<f4").tobytes()).decode("ascii"),
         "cases": [
@@ -94,7 +92,7 @@ def payload(
         "fixed": [row.model_dump(include=UNMOVED) for row in metrics.per_case],
         "stops": stops(probability, stored_thresholds(metrics)),
         "start": start(metrics),
-        "temperature": None if calibration is None else calibration.temperature,
+        "temperature": None if metrics.calibration is None else metrics.calibration.temperature,
         "undefined": UNDEFINED,
         "plots": plots,
     }
@@ -102,17 +100,14 @@ def payload(
 
 def start(metrics: Evaluation) -> float | str:
     """Threshold the page opens with; `own` where each case has the threshold of its own fold."""
-    chosen = metrics.at_validation_threshold
-    if chosen is None:
+    if metrics.at_validation_threshold is None:
         return 0.5
-    return "own" if chosen.threshold is None else chosen.threshold
+    return "own" if metrics.validation_threshold is None else metrics.validation_threshold
 
 
 def stored_thresholds(metrics: Evaluation) -> list[float]:
     """Thresholds that `metrics.json` names: 0.5, validation's, the operating points'."""
-    chosen = metrics.at_validation_threshold
-    points = metrics.operating_points or []
-    values = [0.5, None if chosen is None else chosen.threshold, *(point.threshold for point in points)]
+    values = [0.5, metrics.validation_threshold, *(point.threshold for point in metrics.operating_points or [])]
     return sorted({value for value in values if value is not None})
 
 
@@ -158,16 +153,15 @@ def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction
     if grid is None:
         known = bool(((group["x"] >= 0) & (group["y"] >= 0)).any())
         return facts | {"reason": "too far apart to be those of a slide" if known else "unknown"}
-    facts["unplaced"] = len(group) - len(grid.patch)
-    facts["coverage"] = len(grid.patch) / (grid.columns * grid.rows)
-    facts["label_map"] = maps.label_map(grid, label)
-    facts["probability_map"] = maps.probability_map(grid, probability)
-    facts["call_map"] = maps.call_map(grid, label, probability >= threshold)
-    pictures = subject.pictures
-    facts["slide"] = None
-    if pictures is not None:
-        facts["slide"] = maps.stitch_slide(grid, pictures.thumbnail[group.index.to_numpy()], reduction)
-    return facts
+    thumbnail = None if subject.pictures is None else subject.pictures.thumbnail[group.index.to_numpy()]
+    return facts | {
+        "unplaced": len(group) - len(grid.patch),
+        "coverage": len(grid.patch) / (grid.columns * grid.rows),
+        "label_map": maps.label_map(grid, label),
+        "probability_map": maps.probability_map(grid, probability),
+        "call_map": maps.call_map(grid, label, probability >= threshold),
+        "slide": None if thumbnail is None else maps.stitch_slide(grid, thumbnail, reduction),
+    }
 
 
 def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
