@@ -84,14 +84,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _describe(run: Run, name: str, **differences: PerMetric[Difference] | None) -> ComparedRun:
-    return ComparedRun(
-        **dict(Provenance.model_validate(run.metrics)),
-        name=name,
-        folder=str(run.folder),
-        threshold=run.metrics.validation_threshold,
-        **dict(BothIntervals.model_validate(run.metrics.intervals)),
-        **differences,
-    )
+    fields = {"name": name, "folder": str(run.folder), "threshold": run.metrics.validation_threshold, **differences}
+    provenance, intervals = Provenance.model_validate(run.metrics), BothIntervals.model_validate(run.metrics.intervals)
+    return ComparedRun.model_validate({**dict(provenance), **dict(intervals), **fields})
 
 
 def _differences(
