@@ -5,7 +5,7 @@ threshold means the same patches everywhere. Brier score and log loss take it in
 single precision it is 1 from a logit of 17 on, which would double the cost of a confident mistake.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,9 +28,9 @@ from cancernet.evaluation.results import Analysis, StoredCalibration, StoredPoin
 from cancernet.evaluation.thresholds import operating_points, youden
 from cancernet.evaluation.values import (
     AtThreshold,
-    BaselineIntervals,
     Baselines,
     Bootstrap,
+    BothIntervals,
     BothRates,
     CalibrationResult,
     CaseMetrics,
@@ -105,12 +105,11 @@ def fit_calibration(scores: Scores) -> StoredCalibration:
     """
     temperature = fit_temperature(scores.label, scores.logit)
     threshold = youden(scores.label, scores.probability)
-    points = operating_points(scores.label, scores.probability)
     return StoredCalibration(
         threshold=threshold,
         temperature=temperature.value,
         bounded=temperature.bounded,
-        operating_points=[StoredPoint(name=point.name, **asdict(point)) for point in points],
+        operating_points=operating_points(scores.label, scores.probability),
         **estimates(scores.label, scores.probability, threshold, (*RANKS, "balanced_accuracy")),
         patches=len(scores.label),
         cases=len(np.unique(scores.case)),
@@ -138,6 +137,21 @@ def analyse(
     points = None if calibration is None else [evaluate_point(scores, point) for point in calibration.operating_points]
     chosen = None if calibration is None else calibration.threshold
     rows = per_case(scores.label, scores.probability, scores.case, 0.5 if chosen is None else chosen, scores.exact)
+    return summarise(
+        scores,
+        chosen,
+        rows,
+        settings,
+        operating_points=points,
+        calibration=None if calibration is None else _test_calibration(scores, calibration),
+        baselines=None if baseline is None else _baselines(scores, baseline, chosen, settings),
+    )
+
+
+def summarise(
+    scores: Scores, chosen: float | FloatArray | None, rows: list[CaseMetrics], settings: Bootstrap, **others: Any
+) -> Analysis:
+    """Join what follows from scores, the chosen threshold (or one for each patch) and cases with other entries."""
     return Analysis(
         **dict(figures(scores)),
         prevalence=float(np.mean(scores.label)),
@@ -145,13 +159,11 @@ def analyse(
         cases=len(rows),
         part="test",
         at_validation_threshold=None if chosen is None else rates_at(scores, chosen),
-        operating_points=points,
-        calibration=None if calibration is None else _test_calibration(scores, calibration),
-        intervals=intervals_of(scores, chosen, rows, settings),
+        intervals=_intervals(scores, chosen, rows, settings),
         per_case=rows,
         case_summary=case_summary(rows),
         worst_tenth=[row.case for row in worst_tenth(rows)],
-        baselines=None if baseline is None else _baselines(scores, baseline, chosen, settings),
+        **others,
     )
 
 
@@ -184,25 +196,23 @@ def rates_at(scores: Scores, threshold: float | FloatArray) -> AtThreshold:
 def evaluate_point(scores: Scores, point: StoredPoint) -> TestedPoint:
     """Read the rates at an operating point off the test patches."""
     return TestedPoint(
-        **{name: point[name] for name in ("name", "fixed", "target", "threshold")},
+        name=point.name,
+        fixed=point.fixed,
+        target=point.target,
+        threshold=point.threshold,
         validation=BothRates.model_validate(point),
         test=FourRates.model_validate(rates_at(scores, point.threshold)),
     )
 
 
-def intervals_of(
+def _intervals(
     scores: Scores, chosen: float | FloatArray | None, rows: list[CaseMetrics], settings: Bootstrap
 ) -> Intervals:
-    """Resample cases for intervals at 0.5, at the chosen threshold (or one for each patch), and of means over cases."""
-    columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in METRICS}
+    """Resample cases for intervals at both thresholds, and of means over cases."""
+    columns = {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in METRICS}  # None: NaN
     means = {name: bootstrap_case_mean(values, **_arguments(settings)) for name, values in columns.items()}
-    at_threshold, at_chosen = _interval_pair(scores, chosen, settings)
-    return Intervals(
-        **dict(settings),
-        at_threshold=at_threshold,
-        at_validation_threshold=at_chosen,
-        case_mean=PerMetric[Interval].model_validate(means),
-    )
+    both = _both_intervals(scores, chosen, settings)
+    return Intervals(**dict(settings), **dict(both), case_mean=PerMetric[Interval].model_validate(means))
 
 
 def differences_of(
@@ -224,22 +234,18 @@ def differences_of(
 
 def _arguments(settings: Bootstrap) -> dict[str, Any]:
     """Settings as arguments of the functions in `bootstrap`."""
-    return {name: settings[name] for name in ("draws", "seed", "level")}
+    return settings.model_dump(include={"draws", "seed", "level"})
 
 
-def _interval_pair(
-    scores: Scores, chosen: float | FloatArray | None, settings: Bootstrap
-) -> tuple[PerMetric[Interval], PerMetric[Interval] | None]:
-    """Intervals at 0.5 and at the chosen threshold; only the rates differ."""
+def _both_intervals(scores: Scores, chosen: float | FloatArray | None, settings: Bootstrap) -> BothIntervals:
+    """Intervals at 0.5 and at the chosen threshold."""
 
     def resample(probability: np.ndarray, metrics: tuple[str, ...]) -> dict[str, object]:
         return dict(bootstrap(scores.label, probability, scores.case, metrics=metrics, **_arguments(settings)))
 
     fixed = resample(scores.probability, RANKS + RATES) | resample(scores.exact, LOSSES)
-    at_chosen = (
-        None if chosen is None else PerMetric[Interval].model_validate(fixed | resample(scores.called(chosen), RATES))
-    )
-    return PerMetric[Interval].model_validate(fixed), at_chosen
+    at_chosen = None if chosen is None else fixed | resample(scores.called(chosen), RATES)
+    return BothIntervals.model_validate({"at_threshold": fixed, "at_validation_threshold": at_chosen})
 
 
 def _test_calibration(scores: Scores, calibration: StoredCalibration) -> CalibrationResult:
@@ -255,7 +261,6 @@ def _baselines(scores: Scores, baseline: BaselineScores, chosen: float | None, s
     """Evaluate each baseline as the model is evaluated; the difference is the model minus the baseline."""
     odds = np.full(len(scores.label), np.log(baseline.prevalence / (1 - baseline.prevalence)))
     constant, colours = replace(scores, logit=odds), replace(scores, logit=baseline.logit)
-    at_threshold, at_chosen = _interval_pair(colours, baseline.threshold, settings)
     # Each at its own threshold from validation, or both at 0.5.
     both = (0.5, 0.5) if chosen is None or baseline.threshold is None else (chosen, baseline.threshold)
     return Baselines(
@@ -263,7 +268,7 @@ def _baselines(scores: Scores, baseline: BaselineScores, chosen: float | None, s
         colour_histogram=ColourHistogram(
             **dict(figures(colours)),
             at_validation_threshold=None if baseline.threshold is None else rates_at(colours, baseline.threshold),
-            intervals=BaselineIntervals(at_threshold=at_threshold, at_validation_threshold=at_chosen),
+            intervals=_both_intervals(colours, baseline.threshold, settings),
             difference=differences_of(scores, colours, *both, settings),
         ),
     )

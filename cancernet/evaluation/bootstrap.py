@@ -118,17 +118,8 @@ def paired_mean_difference(
     """Compute the mean metric of several predictions minus that of several others, such as runs of several seeds.
 
     The metric is averaged over predictions within each draw, so the interval is that of the cases, for these runs. A
-    draw counts where all are defined.
-
-    Args:
-        label: (N,) of 0 and 1.
-        a: Probabilities (N,) and threshold of each prediction on one side.
-        b: The same of the other side.
-        case: (N,) names of the cases.
-        draws: Number of resamples.
-        seed: Seed of the draws.
-        level: Coverage of the intervals, in (0, 1).
-        metrics: Which of `METRICS` to compute.
+    draw counts where all are defined. ``a`` and ``b`` hold probabilities (N,) and threshold of each prediction on one
+    side; the other arguments are those of `bootstrap`.
 
     >>> label, case = [0, 1, 1, 0], list("aabb")
     >>> a, b = [([0.1, 0.8, 0.6, 0.4], 0.5), ([0.1, 0.8, 0.6, 0.7], 0.5)], [([0.7, 0.8, 0.6, 0.4], 0.5)]

@@ -9,7 +9,7 @@ from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, differences_of
 from cancernet.evaluation.results import ComparedRun, Comparison, Provenance
 from cancernet.evaluation.run_folder import Run
-from cancernet.evaluation.values import Bootstrap, Difference, PerMetric
+from cancernet.evaluation.values import Bootstrap, BothIntervals, Difference, PerMetric
 
 SHOWN = 3
 """Patches named where two runs were tested on different ones."""
@@ -84,17 +84,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _describe(run: Run, name: str, **differences: PerMetric[Difference] | None) -> ComparedRun:
-    intervals = run.metrics.intervals
-    fields = {
-        **dict(Provenance.model_validate(run.metrics)),
-        "name": name,
-        "folder": str(run.folder),
-        "threshold": run.metrics.validation_threshold,
-        "at_threshold": intervals.at_threshold,
-        "at_validation_threshold": intervals.at_validation_threshold,
-        **differences,
-    }
-    return ComparedRun.model_validate(fields)
+    fields = {"name": name, "folder": str(run.folder), "threshold": run.metrics.validation_threshold, **differences}
+    provenance, intervals = Provenance.model_validate(run.metrics), BothIntervals.model_validate(run.metrics.intervals)
+    return ComparedRun.model_validate({**dict(provenance), **dict(intervals), **fields})
 
 
 def _differences(

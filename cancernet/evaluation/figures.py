@@ -38,17 +38,11 @@ def draw_confusion_matrix(matrix: np.ndarray, title: str, synthetic: bool = Fals
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = (("true negative", "false positive"), ("false negative", "true positive"))
-    for row in range(2):
-        for column in range(2):
-            axes.text(
-                column,
-                row,
-                f"{int(matrix[row, column]):,}\n{shares[row, column]:.1%} of {CLASS_NAMES[row]}\n{names[row][column]}",
-                ha="center",
-                va="center",
-                fontsize=10,
-                color="white" if shares[row, column] > 0.55 else "black",
-            )
+    for row, column in np.ndindex(2, 2):
+        share = shares[row, column]
+        text = f"{int(matrix[row, column]):,}\n{share:.1%} of {CLASS_NAMES[row]}\n{names[row][column]}"
+        colour = "white" if share > 0.55 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
     axes.set_xticks((0, 1), CLASS_NAMES)
     axes.set_yticks((0, 1), CLASS_NAMES, rotation=90, va="center")
     axes.set_xlabel("predicted")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import correlate
 
 from cancernet.evaluation.metrics import FloatArray, IntArray
 
@@ -78,16 +79,10 @@ def sum_ring(grid: Grid, value: FloatArray, distance: int) -> tuple[FloatArray, 
     >>> [values.tolist() for values in sum_ring(grid, np.array([1.0, 2.0, 4.0]), 1)]
     [[2.0, 2.0, 2.0], [6.0, 5.0, 3.0]]
     """
-    # A margin of empty cells, so that no step leaves the canvas or wraps around.
-    width = grid.columns + 2 * distance
-    cell = (grid.row + distance) * width + grid.column + distance
-    size = (grid.rows + 2 * distance) * width
+    cell, size = grid.row * grid.columns + grid.column, grid.rows * grid.columns
     patches = np.bincount(cell, minlength=size)
     mean = np.bincount(cell, weights=value[grid.patch], minlength=size) / np.maximum(patches, 1)
-    span = range(-distance, distance + 1)
-    steps = [down * width + right for down in span for right in span if max(abs(down), abs(right)) == distance]
-    count, total = np.zeros(len(cell)), np.zeros(len(cell))
-    for step in steps:
-        count += patches[cell + step] > 0
-        total += mean[cell + step]
+    ring = np.pad(np.zeros((2 * distance - 1, 2 * distance - 1)), 1, constant_values=1)
+    planes = (np.float64(patches > 0).reshape(grid.rows, -1), mean.reshape(grid.rows, -1))
+    count, total = (correlate(plane, ring, mode="constant")[grid.row, grid.column] for plane in planes)
     return count, total

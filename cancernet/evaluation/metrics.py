@@ -11,6 +11,7 @@ among the calls, F1 needs a positive label or a positive call. Empty input gives
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
@@ -108,13 +109,8 @@ def case_index(case: ArrayLike) -> tuple[list[Any], NDArray[np.intp]]:
     array = np.asarray(case)
     if array.ndim != 1:
         raise ValueError(f"Expected case of shape (N,), but got shape {array.shape}.")
-    if array.dtype != object:
-        names, index = np.unique(array, return_inverse=True)
-        return names.tolist(), index.astype(np.intp)
-    # np.unique cannot order an object array of mixed types.
-    ordered = sorted(set(array.tolist()), key=lambda name: (type(name).__name__, name))
-    position = {name: number for number, name in enumerate(ordered)}
-    return ordered, np.fromiter((position[name] for name in array), dtype=np.intp, count=len(array))
+    index, names = pd.factorize(array, sort=True)  # which orders an object array of mixed types too
+    return names.tolist(), index
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
@@ -164,11 +160,7 @@ def rate_arrays(tn: FloatArray, fp: FloatArray, fn: FloatArray, tp: FloatArray) 
 
 
 def rates(confusion: Confusion) -> dict[str, float]:
-    """Compute the rates of one confusion matrix, NaN where undefined.
-
-    Returns:
-        ``accuracy``, ``balanced_accuracy``, ``precision``, ``sensitivity``, ``specificity``, ``npv``, ``f1`` (of IDC),
-        ``mcc``, ``prevalence``.
+    """Compute the rates of one confusion matrix (those of `RATES` and ``prevalence``), NaN where undefined.
 
     >>> rates(Confusion(tn=8, fp=2, fn=1, tp=3))["sensitivity"]
     0.75
@@ -185,13 +177,9 @@ def counts_by_threshold(label: ArrayLike, probability: ArrayLike) -> ThresholdCo
     ([0.9, 0.2], [1, 2], [0, 1])
     """
     labels, probabilities = checked(label, probability)
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = probabilities[order]
-    last_of_tie = (
-        np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, dtype=np.intp)
-    )
-    tp = np.cumsum(labels[order])[last_of_tie]
-    return ThresholdCounts(ranked[last_of_tie], tp, last_of_tie + 1 - tp)
+    threshold, step = np.unique(-probabilities, return_inverse=True)
+    tp, fp = (np.cumsum(np.bincount(step[labels == value], minlength=len(threshold))) for value in (1, 0))
+    return ThresholdCounts(-threshold, tp, fp)
 
 
 def log_losses(labels: IntArray, probabilities: FloatArray) -> FloatArray:
@@ -214,8 +202,7 @@ def roc_curve(label: ArrayLike, probability: ArrayLike, points: int | None = Non
     """
     threshold, tp, fp = counts_by_threshold(label, probability)
     tp, fp = np.append(0, tp), np.append(0, fp)
-    curve = RocCurve(ratio(fp, fp[-1]), ratio(tp, tp[-1]), np.append(np.inf, threshold))
-    return curve if points is None else RocCurve(*(axis[_thin(curve[0], curve[1], points)] for axis in curve))
+    return RocCurve(*_thin(points, ratio(fp, fp[-1]), ratio(tp, tp[-1]), np.append(np.inf, threshold)))
 
 
 def precision_recall_curve(label: ArrayLike, probability: ArrayLike, points: int | None = None) -> PrecisionRecallCurve:
@@ -227,22 +214,19 @@ def precision_recall_curve(label: ArrayLike, probability: ArrayLike, points: int
     threshold, tp, fp = counts_by_threshold(label, probability)
     precision = np.append(1.0, ratio(tp, tp + fp))
     tp = np.append(0, tp)
-    curve = PrecisionRecallCurve(ratio(tp, tp[-1]), precision, np.append(np.inf, threshold))
-    return (
-        curve if points is None else PrecisionRecallCurve(*(axis[_thin(curve[0], curve[1], points)] for axis in curve))
-    )
+    return PrecisionRecallCurve(*_thin(points, ratio(tp, tp[-1]), precision, np.append(np.inf, threshold)))
 
 
-def _thin(x: FloatArray, y: FloatArray, points: int) -> NDArray[np.intp]:
-    """Choose at most ``points`` indices spread evenly along the curve, with both ends and the extremes of y among them.
+def _thin(points: int | None, x: FloatArray, y: FloatArray, threshold: FloatArray) -> tuple[FloatArray, ...]:
+    """Keep at most ``points`` points spread evenly along the curve, with both ends and the extremes of y among them.
 
     Raises:
         ValueError: If ``points`` < 4, the number of extreme points.
     """
-    if points < 4:
+    if points is not None and points < 4:
         raise ValueError(f"Expected points >= 4 (both ends, highest and lowest), but got {points}.")
-    if len(x) <= points:
-        return np.arange(len(x))
+    if points is None or len(x) <= points:
+        return x, y, threshold
     # A curve without one of the classes is NaN along an axis: that axis has no length.
     steps = np.nan_to_num(np.abs(np.diff(x))) + np.nan_to_num(np.abs(np.diff(y)))
     along = np.append(0.0, np.cumsum(steps))
@@ -250,4 +234,5 @@ def _thin(x: FloatArray, y: FloatArray, points: int) -> NDArray[np.intp]:
     height = np.nan_to_num(y)
     # Both ends explicitly: the last threshold may lie on a flat stretch that the even spread does not reach.
     extremes = [0, len(x) - 1, int(np.argmax(height)), int(np.argmin(height))]
-    return np.unique(np.append(extremes, spread[1:-1]))
+    kept = np.unique(np.append(extremes, spread[1:-1]))
+    return x[kept], y[kept], threshold[kept]

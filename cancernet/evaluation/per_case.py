@@ -1,5 +1,7 @@
 """Metrics of each case, their spread over cases, and the worst cases."""
 
+from operator import attrgetter
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -52,11 +54,7 @@ def per_case(
 
 
 def case_summary(rows: list[CaseMetrics]) -> CaseSummary:
-    """Summarise each metric over the cases that define it; each case weighs the same.
-
-    Returns:
-        Spreads: number of ``cases``, ``mean``, ``sd`` (n - 1), ``lowest``, ``quartile_1``, ``median``, ``quartile_3``,
-        ``highest``; None where no case (for ``sd``: fewer than two) defines it.
+    """Summarise each metric over the cases that define it; each case weighs the same, ``sd`` divides by n - 1.
 
     >>> case_summary(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb"))).auroc.mean
     0.5
@@ -65,7 +63,8 @@ def case_summary(rows: list[CaseMetrics]) -> CaseSummary:
 
 
 def _spread(rows: list[CaseMetrics], name: str) -> Spread:
-    values = np.array([row[name] for row in rows if row[name] is not None], dtype=np.float64)
+    values = np.array([getattr(row, name) for row in rows], dtype=np.float64)  # None becomes NaN
+    values = values[~np.isnan(values)]
     if not len(values):
         return Spread(cases=0, mean=None, sd=None, **dict.fromkeys(QUANTILES))
     return Spread(
@@ -84,5 +83,5 @@ def worst_tenth(rows: list[CaseMetrics], by: str = "balanced_accuracy") -> list[
     >>> [row.case for row in worst_tenth(per_case([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.4], list("aabb")))]
     ['b']
     """
-    ranked = sorted((row for row in rows if row[by] is not None), key=lambda row: row[by])
-    return ranked[: -(-len(ranked) // 10)]
+    ranked = [row for row in rows if getattr(row, by) is not None]
+    return sorted(ranked, key=attrgetter(by))[: -(-len(ranked) // 10)]

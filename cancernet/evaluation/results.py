@@ -17,6 +17,7 @@ from cancernet.evaluation.values import (
     Count,
     Difference,
     Figures,
+    Fraction,
     Interval,
     Intervals,
     Number,
@@ -64,7 +65,7 @@ class PredictionsOrigin(Origin, Provenance):
 class Analysis(Figures):
     """What scores and labels of the test part show."""
 
-    prevalence: Share
+    prevalence: Fraction
     patches: Count
     cases: Count
     part: Literal["test"]
@@ -92,7 +93,11 @@ class Evaluation(Analysis, Provenance):
     def origin(self) -> Origin:
         """What the predictions come from."""
         return Origin(
-            **{name: self[name] for name in ("data", "fingerprint", "synthetic", "leaks", "checkpoint")},
+            data=self.data,
+            fingerprint=self.fingerprint,
+            synthetic=self.synthetic,
+            leaks=self.leaks,
+            checkpoint=self.checkpoint,
             threshold=self.validation_threshold,
             temperature=None if self.calibration is None else self.calibration.temperature,
         )

@@ -4,22 +4,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE
-from cancernet.evaluation.metrics import THRESHOLD_FREE
+from cancernet.evaluation.metrics import RANKS, THRESHOLD_FREE
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.values import AtThreshold, Interval
 
-HEADLINE = (
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "accuracy",
-)
+HEADLINE = (*RANKS, "balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy")
 """Metrics of the table, in its order."""
 
 
@@ -45,8 +34,8 @@ def print_metrics(metrics: TestMetrics) -> None:
     for name in HEADLINE:
         row = [name.replace("_", " ")]
         for values, bounds in zip(columns, intervals, strict=True):
-            value = metrics[name] if name in THRESHOLD_FREE else values[name]
-            row += ["undefined" if value is None else f"{value:.4f}", _interval(bounds[name])]
+            value = getattr(metrics if name in THRESHOLD_FREE else values, name)
+            row += ["undefined" if value is None else f"{value:.4f}", _interval(getattr(bounds, name))]
         table.add_row(*row)
     console.print(table, "Intervals: bootstrap over whole cases.", soft_wrap=True)
     if chosen is not None:

@@ -5,13 +5,13 @@ comparisons are made on whole counts or single quotients of them, so that ties a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cancernet.evaluation.metrics import ThresholdCounts, confusion, counts_by_threshold, rates
+from cancernet.evaluation.results import StoredPoint
 
 Rate = Literal["sensitivity", "specificity"]
 
@@ -25,23 +25,6 @@ FIXED: tuple[tuple[Rate, float], ...] = (
 """Operating points: the rate that is held, and its target."""
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A threshold that holds one rate at a target, and both rates as some data shows them."""
-
-    fixed: Rate
-    target: float
-    threshold: float
-    sensitivity: float
-    specificity: float
-
-    @property
-    def name(self) -> str:
-        """Key in tables and JSON, e.g. ``sensitivity_at_specificity_90``: the rate read off, then the one held."""
-        free = "specificity" if self.fixed == "sensitivity" else "sensitivity"
-        return f"{free}_at_{self.fixed}_{100 * self.target:g}"
-
-
 def youden(label: ArrayLike, probability: ArrayLike) -> float:
     """Threshold with the greatest sensitivity + specificity - 1 (Youden 1950); ties go to the lower threshold.
 
@@ -52,7 +35,8 @@ def youden(label: ArrayLike, probability: ArrayLike) -> float:
     0.3
     """
     threshold, tp, fp = _both_classes(label, probability)
-    return float(threshold[_last_maximum(tp * fp[-1] - fp * tp[-1])])
+    index = tp * fp[-1] - fp * tp[-1]
+    return float(threshold[np.flatnonzero(index == index.max())[-1]])  # thresholds fall
 
 
 def at_sensitivity(label: ArrayLike, probability: ArrayLike, target: float) -> float:
@@ -91,8 +75,10 @@ def at_specificity(label: ArrayLike, probability: ArrayLike, target: float) -> f
     return float(np.nextafter(highest, np.inf, dtype=np.result_type(highest, np.float16)))
 
 
-def operating_points(label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
+def operating_points(label: ArrayLike, probability: ArrayLike) -> list[StoredPoint]:
     """Choose the thresholds of `FIXED` on some data, with both rates of the same data at them.
+
+    Each is named by the rate read off, then the one held, e.g. ``sensitivity_at_specificity_90``.
 
     Raises:
         ValueError: If only one class is present.
@@ -102,22 +88,25 @@ def operating_points(label: ArrayLike, probability: ArrayLike) -> tuple[Operatin
     ('sensitivity_at_specificity_90', 0.9, 0.5)
     """
     choose = {"sensitivity": at_sensitivity, "specificity": at_specificity}
-    chosen = (OperatingPoint(fixed, target, choose[fixed](label, probability, target), 0, 0) for fixed, target in FIXED)
+    chosen = []
+    for fixed, target in FIXED:
+        name = f"{'specificity' if fixed == 'sensitivity' else 'sensitivity'}_at_{fixed}_{100 * target:g}"
+        threshold = choose[fixed](label, probability, target)
+        chosen.append(
+            StoredPoint(name=name, fixed=fixed, target=target, threshold=threshold, sensitivity=None, specificity=None)
+        )
     return apply(chosen, label, probability)
 
 
-def apply(points: Iterable[OperatingPoint], label: ArrayLike, probability: ArrayLike) -> tuple[OperatingPoint, ...]:
-    """Keep each point's threshold and read both rates off other data; NaN where those lack a class.
+def apply(points: Iterable[StoredPoint], label: ArrayLike, probability: ArrayLike) -> list[StoredPoint]:
+    """Keep each point's threshold and read both rates off other data; None where those lack a class.
 
     >>> points = operating_points([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
     >>> apply(points, [0, 1], [0.1, 0.95])[0].sensitivity
     1.0
     """
-    shown = []
-    for point in points:
-        values = rates(confusion(label, probability, point.threshold))
-        shown.append(replace(point, sensitivity=values["sensitivity"], specificity=values["specificity"]))
-    return tuple(shown)
+    shown = [(point, rates(confusion(label, probability, point.threshold))) for point in points]
+    return [StoredPoint.model_validate({**dict(point), **values}) for point, values in shown]
 
 
 def _both_classes(label: ArrayLike, probability: ArrayLike) -> ThresholdCounts:
@@ -130,11 +119,6 @@ def _both_classes(label: ArrayLike, probability: ArrayLike) -> ThresholdCounts:
             "choose it on more cases."
         )
     return counts
-
-
-def _last_maximum(values: np.ndarray) -> int:
-    """Index of the last of the greatest values: the lowest threshold, as thresholds fall."""
-    return len(values) - 1 - int(np.argmax(values[::-1]))
 
 
 def _check_target(target: float) -> None:

@@ -18,7 +18,8 @@ def _none_for_nan(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_none_for_nan)]
 """A number, None where undefined."""
-Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_for_nan)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Fraction | None, BeforeValidator(_none_for_nan)]
 """A number in [0, 1], None where undefined."""
 Correlation = Annotated[Annotated[float, Field(ge=-1, le=1)] | None, BeforeValidator(_none_for_nan)]
 Count = Annotated[int, Field(ge=0)]
@@ -36,12 +37,6 @@ class Record(BaseModel):
     """An object of a result file."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True, revalidate_instances="subclass-instances")
-
-    def __getitem__(self, name: str) -> Any:
-        """Return the field of that name, for loops over names of metrics."""
-        if name not in type(self).model_fields:
-            raise KeyError(name)
-        return getattr(self, name)
 
 
 class Rates(Record):
@@ -89,10 +84,6 @@ class PerMetric(Record, Generic[T]):
     brier: T
     log_loss: T
 
-    def __getitem__(self, name: str) -> T:
-        """Return the entry of a metric."""
-        return super().__getitem__(name)
-
 
 class Interval(Record):
     """A metric on all patches, and its percentile interval over cases."""
@@ -119,11 +110,16 @@ class Bootstrap(Record):
     unit: Literal["case"]
 
 
-class Intervals(Bootstrap):
-    """Intervals of each metric."""
+class BothIntervals(Record):
+    """Intervals of each metric; only the rates differ."""
 
     at_threshold: PerMetric[Interval]
     at_validation_threshold: PerMetric[Interval] | None
+
+
+class Intervals(BothIntervals, Bootstrap):
+    """Intervals of each metric, and of its mean over cases."""
+
     case_mean: PerMetric[Interval] = Field(description="Mean over cases, each case weighing the same.")
 
 
@@ -153,15 +149,20 @@ class TestedPoint(Record):
     validation: BothRates
     test: FourRates
 
+    @property
+    def held(self) -> float | None:
+        """The fixed rate on test."""
+        return self.test.sensitivity if self.fixed == "sensitivity" else self.test.specificity
+
 
 class ReliabilityBin(Record):
     """Patches of similar probability, with the 95 % Wilson interval, over patches, of their share of IDC."""
 
-    mean_predicted: Share
-    observed: Share
+    mean_predicted: Fraction
+    observed: Fraction
     count: Count
-    low: Share
-    high: Share
+    low: Fraction
+    high: Fraction
 
 
 class CalibrationSummary(Record):
@@ -225,18 +226,11 @@ class CaseSummary(PerMetric[Spread]):
     mean_probability: Spread
 
 
-class BaselineIntervals(Record):
-    """Intervals of a baseline."""
-
-    at_threshold: PerMetric[Interval]
-    at_validation_threshold: PerMetric[Interval] | None
-
-
 class ColourHistogram(Figures):
     """Logistic regression on colour histograms, trained on the run's training part."""
 
     at_validation_threshold: AtThreshold | None
-    intervals: BaselineIntervals
+    intervals: BothIntervals
     difference: PerMetric[Difference] = Field(
         description="Model (a) less baseline (b); rates at the validation threshold of each, or at 0.5 if one has none."
     )

@@ -181,7 +181,7 @@ def is_tested(trial: Trial) -> bool:
 
 def _columns(metrics: TestMetrics) -> dict[str, float | None]:
     chosen = metrics.at_validation_threshold
-    columns = {name: metrics[name] for name in FIGURES}
+    columns = {name: getattr(metrics, name) for name in FIGURES}
     return columns if chosen is None else {**columns, AT_CHOSEN: chosen.balanced_accuracy}
 
 

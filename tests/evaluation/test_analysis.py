@@ -104,7 +104,7 @@ def test_rates_at_the_threshold_of_validation_are_scikit_learns():
         "f1": reference.f1_score(scores.label, called),
         "mcc": reference.matthews_corrcoef(scores.label, called),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected)
 
 
 def test_losses_take_the_logit_in_double_precision():
@@ -123,9 +123,10 @@ def test_intervals_are_those_of_the_bootstrap():
     ):
         single = bootstrap(scores.label, scores.probability, scores.case, threshold, draws=DRAWS)
         exact = bootstrap(scores.label, scores.exact, scores.case, draws=DRAWS, metrics=LOSSES)
-        assert [name for name, _ in found[column]] == list(METRICS)
+        shown = dict(getattr(found, column))
+        assert list(shown) == list(METRICS)
         for name in METRICS:
-            assert found[column][name] == Interval.model_validate((exact if name in LOSSES else single)[name])
+            assert shown[name] == Interval.model_validate((exact if name in LOSSES else single)[name])
     means = bootstrap_case_mean([row.sensitivity for row in evaluated().per_case], draws=DRAWS)
     assert found.case_mean.sensitivity == Interval.model_validate(means)
 
@@ -133,13 +134,11 @@ def test_intervals_are_those_of_the_bootstrap():
 def test_operating_points_keep_the_threshold_and_show_both_parts():
     validation, test = draw(0), draw(1)
     for point in evaluated().operating_points:
-        assert point.validation[point.fixed] >= point.target
-        for part, scores in (("validation", validation), ("test", test)):
+        assert getattr(point.validation, point.fixed) >= point.target
+        for rates, scores in ((point.validation, validation), (point.test, test)):
             called = scores.probability >= point.threshold
-            assert point[part]["sensitivity"] == pytest.approx(reference.recall_score(scores.label, called))
-            assert point[part]["specificity"] == pytest.approx(
-                reference.recall_score(scores.label, called, pos_label=0)
-            )
+            assert rates.sensitivity == pytest.approx(reference.recall_score(scores.label, called))
+            assert rates.specificity == pytest.approx(reference.recall_score(scores.label, called, pos_label=0))
 
 
 def test_calibration_is_evaluated_before_and_after():
@@ -177,7 +176,7 @@ def test_the_colour_histogram_is_evaluated_and_compared_as_the_model_is():
 def test_without_calibration_and_baselines_their_entries_are_empty():
     found = analyse(draw(1), draws=DRAWS)
     for name in ("at_validation_threshold", "operating_points", "calibration", "baselines"):
-        assert found[name] is None
+        assert getattr(found, name) is None
     assert found.intervals.at_validation_threshold is None
     assert {row.threshold for row in found.per_case} == {0.5}
     check(found)
@@ -205,7 +204,9 @@ def test_the_order_of_patches_does_not_matter():
     one, other = (analyse(s, fit_calibration(draw(0)), draws=DRAWS) for s in (scores, shuffled))
     assert one.per_case[0].case == other.per_case[0].case
     for name in METRICS:
-        assert dict(one.intervals.at_threshold[name]) == pytest.approx(dict(other.intervals.at_threshold[name]))
+        assert dict(getattr(one.intervals.at_threshold, name)) == pytest.approx(
+            dict(getattr(other.intervals.at_threshold, name))
+        )
 
 
 def test_the_worst_cases_are_named_by_balanced_accuracy():

@@ -218,7 +218,7 @@ def test_temperature_sets_a_slope_without_intercept_to_one() -> None:
     assert after.slope == pytest.approx(before.slope * temperature)
     assert after.slope == pytest.approx(1, abs=0.01)
     for name in ("brier", "log_loss", "expected_calibration_error"):
-        assert after[name] < before[name]
+        assert getattr(after, name) < getattr(before, name)
     assert CalibrationSummary.model_validate_json(after.model_dump_json()) == after
     assert set(ReliabilityBin.model_fields) == {"mean_predicted", "observed", "count", "low", "high"}
 

@@ -48,12 +48,12 @@ def test_differences_are_those_of_the_paired_bootstrap(first, second):
             draws=50,
             seed=0,
         )
-        shown = result.runs[1][f"difference_at_{key}"]
-        assert [name for name, _ in shown] == list(METRICS)
+        shown = dict(getattr(result.runs[1], f"difference_at_{key}"))
+        assert list(shown) == list(METRICS)
         for name in METRICS:
             for part in ("estimate", "low", "high"):
-                assert shown[name][part] == pytest.approx(getattr(expected[name], part), abs=1e-6)
-            estimates = [run[f"at_{key}"][name].estimate for run in result.runs]
+                assert getattr(shown[name], part) == pytest.approx(getattr(expected[name], part), abs=1e-6)
+            estimates = [getattr(getattr(run, f"at_{key}"), name).estimate for run in result.runs]
             assert shown[name].estimate == pytest.approx(estimates[1] - estimates[0], abs=1e-9)
 
 

@@ -12,8 +12,8 @@ from cancernet.errors import InputError
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, signed
+from tests.evaluation.pages import Page
 from tests.evaluation.run_folders import draw_predictions, draw_run, edit_metrics
-from tests.evaluation.test_report import Page
 
 TITLES = ("expert's labels", "patch-wise probability", "probability with context")
 

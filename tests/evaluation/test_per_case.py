@@ -33,7 +33,7 @@ def test_a_one_class_case_has_none_and_is_left_out_of_means() -> None:
     assert (summary.auroc.cases, summary.auroc.mean) == (2, 1.0)
     assert summary.specificity.mean == pytest.approx(2 / 3)
     assert summary.specificity.sd == pytest.approx(np.std([1, 1, 0], ddof=1))
-    assert [summary.balanced_accuracy[name] for name in ("lowest", "median", "highest")] == [0.5, 0.75, 1.0]
+    assert [getattr(summary.balanced_accuracy, name) for name in ("lowest", "median", "highest")] == [0.5, 0.75, 1.0]
 
 
 def test_no_rows_make_an_empty_summary() -> None:

@@ -83,7 +83,7 @@ def matrix(page):
 
 
 def rows_of(figures):
-    return [list(row) for row in figures["confusion_matrix"]]
+    return [list(row) for row in figures.confusion_matrix]
 
 
 def shown(page, name):
@@ -106,14 +106,14 @@ def check_against_numpy(page, folder, threshold):
     values = rates(counts)
     for name in ("sensitivity", "specificity", "precision", "npv", "f1", "mcc", "accuracy", "balanced_accuracy"):
         assert shown(page, name) == figure(values[name])
-    expected = {row["case"]: row for row in per_case(label, probability, tested["case"].to_numpy(), threshold)}
+    expected = {row.case: row for row in per_case(label, probability, tested["case"].to_numpy(), threshold)}
     table = case_table(page)
     assert {row["case"] for row in table} == set(expected)
     for row in table:
         for key in ("tn", "fp", "fn", "tp"):
-            assert int(row[key]) == expected[row["case"]][key]
+            assert int(row[key]) == getattr(expected[row["case"]], key)
         for key in ("sensitivity", "specificity", "balanced_accuracy", "f1", "auroc", "brier"):
-            assert row[key] == figure(expected[row["case"]][key])
+            assert row[key] == figure(getattr(expected[row["case"]], key))
 
 
 def place(page, name):
@@ -261,13 +261,13 @@ def test_pooled_page_calls_each_case_by_its_own_fold(visit, tmp_path):
     assert main(["report", *map(str, folds), "--output", str(tmp_path / "pooled.html")]) == 0
     page, seen = visit(tmp_path / "pooled.html")
     pooled = subject_of([read_run(folder) for folder in folds]).metrics
-    assert matrix(page) == rows_of(pooled["at_validation_threshold"])
-    expected = {row["case"]: figure(row["balanced_accuracy"]) for row in pooled["per_case"]}
+    assert matrix(page) == rows_of(pooled.at_validation_threshold)
+    expected = {row.case: figure(row.balanced_accuracy) for row in pooled.per_case}
     assert {row["case"]: row["balanced_accuracy"] for row in case_table(page)} == expected
     page.click(".presets button[data-threshold='0.5']")
     assert matrix(page) == rows_of(pooled)
     page.click(".presets button[data-threshold='own']")
-    assert matrix(page) == rows_of(pooled["at_validation_threshold"])
+    assert matrix(page) == rows_of(pooled.at_validation_threshold)
     assert seen.complaints == []
 
 

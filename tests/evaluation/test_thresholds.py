@@ -92,7 +92,7 @@ def test_operating_points_are_tested_on_other_data_at_the_same_thresholds() -> N
         "specificity_at_sensitivity_95",
         "specificity_at_sensitivity_99",
     ]
-    assert np.isnan(thresholds.apply(chosen, [0, 0], [0.1, 0.2])[0].sensitivity)
+    assert thresholds.apply(chosen, [0, 0], [0.1, 0.2])[0].sensitivity is None
 
 
 def test_youden_ties_go_to_the_lower_threshold() -> None:

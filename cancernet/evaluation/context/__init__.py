@@ -13,7 +13,7 @@ from rich.text import Text
 from cancernet.errors import InputError
 from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.evaluation import evaluate_context
-from cancernet.evaluation.report.tables import context_rows
+from cancernet.evaluation.report.formatting import NAMES, cell, threshold
 from cancernet.evaluation.results import ContextResult
 from cancernet.evaluation.run_folder import read_origin, read_predictions, write_context
 
@@ -78,6 +78,8 @@ def _print(result: ContextResult) -> None:
     table = Table()
     for name in ("metric", "patch-wise", "with context", "difference"):
         table.add_column(name, justify="left" if name == "metric" else "right")
-    for row in context_rows(result):
-        table.add_row(row["name"], *(f"{cell['value']}\n{cell['interval']}".strip() for cell in row["cells"]))
+    for name, difference in result.difference:
+        patch_wise, with_context = getattr(result.patch_wise, name), getattr(result.context, name)
+        table.add_row(NAMES[name], cell(patch_wise), cell(with_context), cell(difference))
+    table.add_row("threshold", *[threshold(result.threshold)] * 2, "")
     console.print(table, "Intervals: bootstrap over whole cases, the same draws for both.")

@@ -57,26 +57,20 @@ def choose_cases(
     Raises:
         InputError: A named case breaks these rules or is not there, or there is none to fit on or to score.
     """
-    if fit_on is None:
-        fitted = sorted(case for case, names in parts.items() if names == {"validation"})
-        if not fitted:
-            raise InputError(
-                "context: no validation case in these predictions (`cancernet test` writes none); run `cancernet "
-                "predict` and give its folder, or name cases outside the split with --fit_on"
-            )
-    else:
-        fitted = _named("--fit_on", fit_on, parts, REFUSED_TO_FIT)
-    if score is None:
-        scored = sorted(
-            case for case, names in parts.items() if case not in fitted and names.isdisjoint(REFUSED_TO_SCORE)
+    validation = {case for case, names in parts.items() if names == {"validation"}}
+    fitted = sorted(validation) if fit_on is None else _named("--fit_on", fit_on, parts, REFUSED_TO_FIT)
+    if not fitted:
+        raise InputError(
+            "context: no validation case in these predictions (`cancernet test` writes none); run `cancernet predict` "
+            "and give its folder, or name cases outside the split with --fit_on"
         )
-        if not scored:
-            raise InputError(
-                "context: no case of the test part or outside the split is left to score in these predictions; "
-                "predict data that holds some, or fit on fewer"
-            )
-    else:
-        scored = _named("--score", score, parts, REFUSED_TO_SCORE)
+    unseen = {case for case, names in parts.items() if names.isdisjoint(REFUSED_TO_SCORE)}
+    scored = sorted(unseen - {*fitted}) if score is None else _named("--score", score, parts, REFUSED_TO_SCORE)
+    if not scored:
+        raise InputError(
+            "context: no case of the test part or outside the split is left to score in these predictions; predict "
+            "data that holds some, or fit on fewer"
+        )
     both = sorted(set(fitted) & set(scored))
     if both:
         raise InputError(f"context: {listing(both)} would be scored by what was fitted on it; name other cases")

@@ -7,17 +7,16 @@ import numpy as np
 import pandas as pd
 
 from cancernet import __version__
-from cancernet.evaluation.bootstrap import DRAWS, LEVEL, bootstrap, paired_difference
+from cancernet.evaluation.analysis import SETTINGS
+from cancernet.evaluation.bootstrap import bootstrap, paired_difference
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.context.correction import RIDGE, correction, fit_correction, gather_neighbours
 from cancernet.evaluation.metrics import FloatArray
 from cancernet.evaluation.report.formatting import count, listing, percent
 from cancernet.evaluation.results import ContextCases, ContextResult, Origin, PerContextMetric, RingCoefficients
-from cancernet.evaluation.values import Bootstrap, Difference, Interval
+from cancernet.evaluation.values import Difference, Interval
 
 METRICS = tuple(PerContextMetric.model_fields)
-SEED = 0
-"""Of the draws of cases."""
 FEW = 10
 """Cases below which the words say how little that is."""
 
@@ -62,7 +61,7 @@ def evaluate_context(
         fitted=fit,
         scored=score,
         threshold=threshold,
-        intervals=Bootstrap(unit="case", level=LEVEL, draws=DRAWS, seed=SEED),
+        intervals=SETTINGS,
         **_compare(corrected, threshold),
         words=describe(fit, score, neighbourhood, origin.threshold is not None),
     )
@@ -143,9 +142,9 @@ def _compare(patches: pd.DataFrame, threshold: float) -> dict[str, Any]:
     label, case = patches["label"].to_numpy(), patches["case"].to_numpy()
     plain, context = patches["probability"].to_numpy(), patches["context_probability"].to_numpy()
     patch_wise, with_context = (
-        bootstrap(label, probability, case, threshold, metrics=METRICS, seed=SEED) for probability in (plain, context)
+        bootstrap(label, probability, case, threshold, metrics=METRICS) for probability in (plain, context)
     )
-    difference = paired_difference(label, context, plain, case, threshold, threshold, metrics=METRICS, seed=SEED)
+    difference = paired_difference(label, context, plain, case, threshold, threshold, metrics=METRICS)
     return {
         "patch_wise": PerContextMetric[Interval].model_validate(patch_wise),
         "context": PerContextMetric[Interval].model_validate(with_context),

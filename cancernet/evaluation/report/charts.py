@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from cancernet.evaluation import figures
 from cancernet.evaluation.calibration import Reliability
 from cancernet.evaluation.figures import draw_precision_recall, draw_reliability, draw_roc
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
-from cancernet.evaluation.values import CalibrationResult, CaseMetrics
+from cancernet.evaluation.values import CalibrationResult, Difference
 
 POINTS = 500
 """Points of a curve: more than the pixels that it crosses."""
@@ -63,6 +63,10 @@ class Frame:
     def plot(self) -> dict[str, float]:
         """What the script needs to place a point."""
         return {"left": self.left, "top": self.top, "width": self.inner_width, "height": self.inner_height}
+
+
+STRIPS = Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
+"""Of the strips of dots, one dot a case."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,8 @@ def draw_curves(label: ArrayLike, probability: ArrayLike, prevalence: float) -> 
 def draw_calibration(calibration: CalibrationResult) -> dict[str, Drawing]:
     """Draw the reliability before and after the temperature."""
     drawings = {}
-    for when in ("before", "after"):
-        columns = zip(*(dict(item).values() for item in calibration[when]["reliability"]), strict=True)
+    for when, summary in (("before", calibration.before), ("after", calibration.after)):
+        columns = zip(*(dict(item).values() for item in summary.reliability), strict=True)
         drawings[when] = inline(draw_reliability(Reliability(*map(np.array, columns)), ""), f"reliability-{when}")
     return drawings
 
@@ -147,23 +151,8 @@ def draw_histogram(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]
     return {"frame": frame, "benign": outlines[0], "idc": outlines[1], "highest": highest}
 
 
-def draw_strips(rows: Sequence[CaseMetrics]) -> dict[str, Any]:
-    """A strip of dots for each of three rates, one dot a case, spread in height by the case's number."""
-    frame = Frame(width=660, height=214, left=14, right=14, top=8, bottom=32)
-    strips = []
-    for line, name in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
-        dots = []
-        for number, row in enumerate(rows):
-            height = 44 + 58 * line + (number * 7 % 11 - 5) * 2.2
-            value = row[name]
-            place = {"x": frame.x(0.0 if value is None else value), "y": height, "hidden": value is None}
-            dots.append({"number": number, "case": str(row["case"]), **place})
-        strips.append({"key": name, "y": 22 + 58 * line, "dots": dots})
-    return {"frame": frame, "strips": strips}
-
-
-def draw_differences(rows: Sequence[Mapping[str, Any]]) -> Frame:
+def draw_differences(rows: Sequence[Difference]) -> Frame:
     """Frame of a forest plot of differences: symmetric, just wide enough for the widest interval."""
-    ends = [abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None]
-    reach = max([0.01, *ends]) * 1.1
+    ends = (end for row in rows for end in (row.low, row.high))
+    reach = 1.1 * max(0.01, *(abs(end) for end in ends if end is not None))
     return Frame(width=360, height=max(1, len(rows)) * 28 + 20, left=12, bottom=0, low=-reach, high=reach)

@@ -1,7 +1,9 @@
 """The comparison of runs as a page and as a table on standard output."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -12,19 +14,12 @@ from cancernet.evaluation.comparison import compare_runs
 from cancernet.evaluation.metrics import LOSSES, LOWER_IS_BETTER, METRICS, RATES
 from cancernet.evaluation.records import write_record
 from cancernet.evaluation.report import charts
-from cancernet.evaluation.report.formatting import (
-    NAMES,
-    UNDEFINED,
-    figure,
-    fill,
-    interval,
-    signed,
-    threshold,
-)
-from cancernet.evaluation.results import ComparedRun, Comparison
+from cancernet.evaluation.report.formatting import NAMES, UNDEFINED, cell, fill, threshold
+from cancernet.evaluation.results import Comparison
 from cancernet.evaluation.run_folder import read_run
 from cancernet.files import write_text
 
+T = TypeVar("T")
 SHOWN = ("data", "synthetic", "split", "seed", "folds", "fold", "leaks", "checkpoint", "version")
 """What the table says of each run: runs that share their test patches may have been trained on different ones."""
 
@@ -51,8 +46,8 @@ def render(result: Comparison) -> str:
     for run in result.runs[1:]:
         differences = run.difference_at_validation_threshold or run.difference_at_threshold
         assert differences is not None, "only the first run has none"
-        rows = [{"name": NAMES[name], **dict(differences[name])} for name in METRICS if name not in LOSSES]
-        plots.append({"frame": charts.draw_differences(rows), "rows": rows})
+        rows = {NAMES[name]: value for name, value in differences if name not in LOSSES}
+        plots.append({"frame": charts.draw_differences([*rows.values()]), "rows": rows})
     return fill("comparison.html.j2", result=result, plots=plots, lower=LOWER_IS_BETTER, changes=SHOWN)
 
 
@@ -66,19 +61,21 @@ def _print(result: Comparison) -> None:
         console.print(Text(warning, style="bold red"))
     table = Table()
     table.add_column("")
-    for number, run in enumerate(result.runs):
-        table.add_column(Text(run.name), justify="right")
-        if number:
-            table.add_column("minus the first", justify="right")
+    for title in _columns((run.name, "minus the first") for run in result.runs):
+        table.add_column(Text(title), justify="right")
     for key in SHOWN:
-        cells = [[_said(run[key]), *([""] if number else [])] for number, run in enumerate(result.runs)]
-        table.add_row(key, *(Text(cell) for pair in cells for cell in pair))
-    for key, title in (("threshold", "at 0.5"), ("validation_threshold", "at validation's threshold")):
+        table.add_row(key, *_columns((Text(_said(getattr(run, key))), Text()) for run in result.runs))
+    fixed = _columns((run.at_threshold, run.difference_at_threshold) for run in result.runs)
+    chosen = _columns((run.at_validation_threshold, run.difference_at_validation_threshold) for run in result.runs)
+    thresholds = _columns((threshold(run.threshold), "") for run in result.runs)
+    for title, heads, names, columns in (
+        ("at 0.5", [], METRICS, fixed),
+        ("at validation's threshold", thresholds, RATES, chosen),
+    ):
         table.add_section()
-        table.add_row(Text(title, style="bold"), *_thresholds(result, key))
-        for name in METRICS:
-            if key == "threshold" or name in RATES:
-                table.add_row(NAMES[name], *_cells(result.runs, key, name))
+        table.add_row(Text(title, style="bold"), *heads)
+        for name in names:
+            table.add_row(NAMES[name], *(cell(None if one is None else getattr(one, name)) for one in columns))
     console.print(table)
 
 
@@ -89,20 +86,7 @@ def _said(value: object) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _thresholds(result: Comparison, key: str) -> list[str]:
-    cells: list[str] = []
-    for number, run in enumerate(result.runs):
-        cells += [threshold(run.threshold) if key == "validation_threshold" else "", *([""] if number else [])]
-    return cells
-
-
-def _cells(runs: Sequence[ComparedRun], key: str, name: str) -> list[str]:
-    cells = []
-    for number, run in enumerate(runs):
-        value = None if run[f"at_{key}"] is None else run[f"at_{key}"][name]
-        cells.append(figure(value.estimate if value else None) + (f"\n{interval(value)}" if value else ""))
-        if number:
-            differences = run[f"difference_at_{key}"]
-            change = None if differences is None else differences[name]
-            cells.append(signed(change.estimate if change else None) + (f"\n{interval(change)}" if change else ""))
-    return cells
+def _columns(pairs: Iterable[tuple[T, T]]) -> list[T]:
+    """Put each run's entry next to that of its difference from the first run, which has none."""
+    (first, _), *others = pairs
+    return [first, *chain.from_iterable(others)]

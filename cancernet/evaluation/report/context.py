@@ -7,7 +7,6 @@ import pandas as pd
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
-from cancernet.evaluation.report.tables import context_rows
 from cancernet.evaluation.results import ContextResult
 from cancernet.evaluation.run_folder import read_context_table, read_contexts
 
@@ -30,16 +29,15 @@ def context_sections(subject: Subject) -> list[dict[str, Any]]:
     folder, origin = subject.runs[0].folder, subject.metrics.origin
     sections = []
     for path, result in read_contexts(folder):
-        if result["origin"] == origin:
+        if result.origin == origin:
             name = path.relative_to(folder).with_suffix("").as_posix()
-            shown = {"name": name, "words": result["words"], "rows": context_rows(result)}
-            sections.append(shown | {"maps": _case_maps(read_context_table(path), result)})
+            sections.append({"name": name, "result": result, "maps": _case_maps(read_context_table(path), result)})
     return sections
 
 
 def _case_maps(table: pd.DataFrame, result: ContextResult) -> list[dict[str, Any]]:
     """Maps of the largest cases whose patches have many neighbours: labels and both probabilities."""
-    enough = CROWDED * (result["neighbourhood"] ** 2 - 1)
+    enough = CROWDED * (result.neighbourhood**2 - 1)
     groups = {name: group for name, group in table.groupby("case") if group["neighbours"].median() >= enough}
     shown = []
     for name in sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST_MAPS]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from cancernet import __version__
 from cancernet.evaluation.metrics import METRICS
-from cancernet.evaluation.values import Interval
+from cancernet.evaluation.values import Difference, Interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNDEFINED = "–"
@@ -58,11 +58,21 @@ def signed(value: float | None, digits: int = 3) -> str:
     return text if value is None or text.startswith(("−", UNDEFINED)) else f"+{text}"
 
 
+def estimate(value: Interval) -> str:
+    """Write the estimate of an interval, that of a difference with its sign."""
+    return (signed if isinstance(value, Difference) else figure)(value.estimate)
+
+
 def interval(value: Interval | None, digits: int = 3) -> str:
     """Write the ends of an interval, e.g. "0.912 to 0.951"."""
-    if value is None or UNDEFINED in (ends := [figure(value[end], digits) for end in ("low", "high")]):
+    if value is None or UNDEFINED in (ends := [figure(end, digits) for end in (value.low, value.high)]):
         return UNDEFINED
     return " to ".join(ends)
+
+
+def cell(value: Interval | None) -> str:
+    """Write an estimate above its interval, for a table on the terminal."""
+    return UNDEFINED if value is None else f"{estimate(value)}\n{interval(value)}"
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -121,9 +131,9 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = (figure, signed, interval, percent, count, threshold)
+    writers = (figure, signed, estimate, interval, percent, count, threshold)
     environment.filters |= {writer.__name__: writer for writer in writers} | dict(filters or {})
-    script, style = (_source(name) for name in ("script.js", "style.css"))
+    script, style = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "names": NAMES,
@@ -133,7 +143,3 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
         "version": __version__,
     }
     return environment.get_template(template).render(**context)
-
-
-def _source(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")

@@ -8,19 +8,21 @@ import numpy as np
 import pandas as pd
 
 from cancernet.evaluation.grid import lay_out
+from cancernet.evaluation.metrics import LOWER_IS_BETTER, THRESHOLD_FREE
 from cancernet.evaluation.pictures import MISTAKES
-from cancernet.evaluation.report import charts, maps, tables
+from cancernet.evaluation.report import charts, maps
 from cancernet.evaluation.report.context import context_sections
 from cancernet.evaluation.report.formatting import UNDEFINED, figure, fill
 from cancernet.evaluation.report.narrative import describe, evaluated_at
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.results import Evaluation
+from cancernet.evaluation.values import CaseMetrics
 
 FINE_PATCHES = 70_000
 """Patches up to which slides keep 8 pixels a patch; beyond, 4: the whole archive, pooled, stays below 5 MB."""
 STEPS = 200
 """Stops of the slider from even values, and as many from quantiles of the scores: either alone is coarse somewhere."""
-UNMOVED = ("auroc", "brier", "patches", "prevalence")
+UNMOVED = {"auroc", "brier", "patches", "prevalence"}
 """Columns of the per-case table that no threshold moves."""
 
 
@@ -30,35 +32,36 @@ def render(subject: Subject) -> str:
     tested = table[table["part"] == "test"]
     label, probability = tested["label"].to_numpy(), tested["probability"].to_numpy()
     histogram = charts.draw_histogram(label, probability)
-    curves = charts.draw_curves(label, probability, metrics["prevalence"])
-    plots = {name: drawing.plot for name, drawing in curves.items()}
-    calibration = metrics["calibration"]
+    curves = charts.draw_curves(label, probability, metrics.prevalence)
+    plots = {name: drawing.plot for name, drawing in curves.items()} | {"histogram": histogram["frame"].plot()}
     return fill(
         "report.html.j2",
         subject=subject,
         m=metrics,
-        data=payload(tested, metrics, subject.own, plots | {"histogram": histogram["frame"].plot()}),
+        data=payload(tested, metrics, subject.own, plots),
         at=evaluated_at(metrics),
-        headline=tables.headline(metrics),
-        metric_rows=tables.metric_rows(metrics),
-        matrix=tables.matrix_of(metrics),
-        moving=tables.MOVING,
-        case_moving=tables.CASE_MOVING,
-        case_rows=tables.case_rows(metrics),
-        summary_rows=tables.summary_rows(metrics),
-        point_rows=tables.point_rows(metrics["operating_points"]),
-        calibration_rows=tables.calibration_rows(calibration) if calibration else [],
+        free=THRESHOLD_FREE,
+        lower=LOWER_IS_BETTER,
+        ranked=ranked_cases(metrics),
         statements=describe(metrics),
         curves=curves,
         histogram=histogram,
-        reliability=charts.draw_calibration(calibration) if calibration else None,
-        spread=charts.draw_strips(metrics.per_case),
+        reliability=charts.draw_calibration(metrics.calibration) if metrics.calibration else None,
+        strips=charts.STRIPS,
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
         contexts=context_sections(subject),
         mistakes=mistakes(subject),
         most_mistakes=MISTAKES,
         calls=maps.CALLS,
+    )
+
+
+def ranked_cases(metrics: Evaluation) -> list[tuple[int, CaseMetrics]]:
+    """Number the cases as `metrics.json` lists them, worst first; undefined balanced accuracy stands last."""
+    return sorted(
+        enumerate(metrics.per_case),
+        key=lambda entry: (entry[1].balanced_accuracy is None, entry[1].balanced_accuracy or 0.0, entry[0]),
     )
 
 
@@ -76,21 +79,20 @@ def payload(
     probability = tested["probability"].to_numpy(dtype=np.float32)
     label = tested["label"].to_numpy()
     # Cases in the order of the per-case table; within a case first the benign scores, then those of IDC, rising.
-    number = {str(row["case"]): at for at, row in enumerate(metrics["per_case"])}
+    number = {row.case: at for at, row in enumerate(metrics.per_case)}
     of_case = tested["case"].map(number).to_numpy(dtype=np.int64)
     order = np.lexsort((probability, label, of_case))
     counts = np.bincount(2 * of_case + label, minlength=2 * len(number)).reshape(-1, 2)
-    calibration = metrics["calibration"]
     return {
         "scores": base64.b64encode(probability[order].astype("<f4").tobytes()).decode("ascii"),
         "cases": [
             [*classes, None if own is None else own[case]]
             for case, classes in zip(number, counts.tolist(), strict=True)
         ],
-        "fixed": [{name: row[name] for name in UNMOVED} for row in metrics["per_case"]],
+        "fixed": [row.model_dump(include=UNMOVED) for row in metrics.per_case],
         "stops": stops(probability, stored_thresholds(metrics)),
         "start": start(metrics),
-        "temperature": None if calibration is None else calibration["temperature"],
+        "temperature": None if metrics.calibration is None else metrics.calibration.temperature,
         "undefined": UNDEFINED,
         "plots": plots,
     }
@@ -98,17 +100,14 @@ def payload(
 
 def start(metrics: Evaluation) -> float | str:
     """Threshold the page opens with; `own` where each case has the threshold of its own fold."""
-    chosen = metrics["at_validation_threshold"]
-    if chosen is None:
+    if metrics.at_validation_threshold is None:
         return 0.5
-    return "own" if chosen["threshold"] is None else chosen["threshold"]
+    return "own" if metrics.validation_threshold is None else metrics.validation_threshold
 
 
 def stored_thresholds(metrics: Evaluation) -> list[float]:
     """Thresholds that `metrics.json` names: 0.5, validation's, the operating points'."""
-    chosen = metrics["at_validation_threshold"]
-    points = metrics["operating_points"] or []
-    values = [0.5, None if chosen is None else chosen["threshold"], *(point["threshold"] for point in points)]
+    values = [0.5, metrics.validation_threshold, *(point.threshold for point in metrics.operating_points or [])]
     return sorted({value for value in values if value is not None})
 
 
@@ -122,7 +121,7 @@ def stops(probability: np.ndarray, stored: Sequence[float]) -> list[float]:
 def case_maps(subject: Subject, part: str) -> list[dict[str, Any]]:
     """Maps of each case of a part: the tested ones in the order of the per-case table, others by size."""
     table = subject.predictions[subject.predictions["part"] == part]
-    rows = {str(row["case"]): row for row in tables.case_rows(subject.metrics)}
+    rows = {row.case: (number, row) for number, row in ranked_cases(subject.metrics)}
     groups = {str(name): group for name, group in table.groupby("case", sort=False)}
     names = (
         [name for name in rows if name in groups]
@@ -136,13 +135,14 @@ def case_maps(subject: Subject, part: str) -> list[dict[str, Any]]:
     shown = []
     for name in names:
         entry = _case_map(groups[name], subject, _threshold_of(subject, name), reduction)
-        shown.append({"case": name, "row": rows.get(name) if part == "test" else None, **entry})
+        number, row = rows[name] if part == "test" else (None, None)
+        shown.append({"case": name, "number": number, "row": row, **entry})
     return shown
 
 
 def _threshold_of(subject: Subject, case: str) -> float:
     """The threshold that a case is called at; 0.5 where folds are pooled and none of them tested the case."""
-    threshold = (subject.own or {}).get(case, evaluated_at(subject.metrics)[0]["threshold"])
+    threshold = (subject.own or {}).get(case, evaluated_at(subject.metrics)[0].threshold)
     return 0.5 if threshold is None else threshold
 
 
@@ -153,16 +153,15 @@ def _case_map(group: pd.DataFrame, subject: Subject, threshold: float, reduction
     if grid is None:
         known = bool(((group["x"] >= 0) & (group["y"] >= 0)).any())
         return facts | {"reason": "too far apart to be those of a slide" if known else "unknown"}
-    facts["unplaced"] = len(group) - len(grid.patch)
-    facts["coverage"] = len(grid.patch) / (grid.columns * grid.rows)
-    facts["label_map"] = maps.label_map(grid, label)
-    facts["probability_map"] = maps.probability_map(grid, probability)
-    facts["call_map"] = maps.call_map(grid, label, probability >= threshold)
-    pictures = subject.pictures
-    facts["slide"] = None
-    if pictures is not None:
-        facts["slide"] = maps.stitch_slide(grid, pictures.thumbnail[group.index.to_numpy()], reduction)
-    return facts
+    thumbnail = None if subject.pictures is None else subject.pictures.thumbnail[group.index.to_numpy()]
+    return facts | {
+        "unplaced": len(group) - len(grid.patch),
+        "coverage": len(grid.patch) / (grid.columns * grid.rows),
+        "label_map": maps.label_map(grid, label),
+        "probability_map": maps.probability_map(grid, probability),
+        "call_map": maps.call_map(grid, label, probability >= threshold),
+        "slide": None if thumbnail is None else maps.stitch_slide(grid, thumbnail, reduction),
+    }
 
 
 def mistakes(subject: Subject) -> list[dict[str, Any]] | None:

@@ -4,22 +4,21 @@ A fold's scores come from its own model, so pooled ranks (AUROC, average precisi
 models. Calls, temperature and operating points are those of each patch's own fold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cancernet.errors import InputError
-from cancernet.evaluation.analysis import Scores, figures, intervals_of, rates_at
+from cancernet.evaluation.analysis import Scores, rates_at, summarise
 from cancernet.evaluation.calibration import calibration_summary
-from cancernet.evaluation.per_case import case_summary, worst_tenth
 from cancernet.evaluation.pictures import Pictures
 from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.run_folder import Run
 from cancernet.evaluation.values import Bootstrap, BothRates, CalibrationResult, FourRates, TestedPoint
 
-KIND = ("data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks")
+KIND = {"data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks"}
 """Entries of `metrics.json` that the folds of one cross-validation share."""
 
 
@@ -51,14 +50,10 @@ def subject_of(runs: Sequence[Run]) -> Subject:
     Raises:
         InputError: The runs are not folds of one cross-validation, or share a patch or a case.
     """
-    if len(runs) > 1:
-        return pool(runs)
-    run = runs[0]
-    return Subject(run.name, run.metrics, run.predictions, run.pictures, _own_thresholds(runs), (run,))
-
-
-def pool(runs: Sequence[Run]) -> Subject:
-    """Pool the folds of a cross-validation (see `subject_of`)."""
+    own = _own_thresholds(runs)
+    if len(runs) == 1:
+        run = runs[0]
+        return Subject(run.name, run.metrics, run.predictions, run.pictures, own, (run,))
     _check_poolable(runs)
     runs = sorted(runs, key=lambda run: -1 if run.metrics.fold is None else run.metrics.fold)
     predictions = pd.concat([run.predictions for run in runs], ignore_index=True)
@@ -67,7 +62,6 @@ def pool(runs: Sequence[Run]) -> Subject:
     keep = (predictions["part"] == "test").to_numpy()
     pictures = _join_pictures(runs, keep)
     predictions, source = predictions[keep].reset_index(drop=True), source[keep]
-    own = _own_thresholds(runs)
     folds = ", ".join(str(run.metrics.fold) for run in runs)
     title = f"{len(runs)} of {runs[0].metrics.folds} folds pooled ({folds})"
     return Subject(title, _evaluate(runs, predictions, source, own), predictions, pictures, own, tuple(runs))
@@ -86,12 +80,13 @@ def _own_thresholds(runs: Sequence[Run]) -> dict[str, float] | None:
 
 def _check_poolable(runs: Sequence[Run]) -> None:
     first = runs[0]
+    kind = first.metrics.model_dump(include=KIND)
     for run in runs[1:]:
-        for key in KIND:
-            if run.metrics[key] != first.metrics[key]:
+        for key, value in run.metrics.model_dump(include=KIND).items():
+            if value != kind[key]:
                 raise InputError(
-                    f"{run.folder}: {key} is {_short(run.metrics[key])}, but {_short(first.metrics[key])} in "
-                    f"{first.folder}; pool the folds of one cross-validation"
+                    f"{run.folder}: {key} is {_short(value)}, but {_short(kind[key])} in {first.folder}; pool the "
+                    "folds of one cross-validation"
                 )
     if first.metrics.folds is None:
         raise InputError(
@@ -137,25 +132,22 @@ def _evaluate(
     scores = Scores.of(table)
     thresholds = None if own is None else np.array([own[case] for case in table["case"]])
     rows = sorted((row for one in metrics for row in one.per_case), key=lambda row: row.case)
+    analysis = summarise(
+        scores,
+        thresholds,
+        rows,
+        Bootstrap.model_validate(metrics[0].intervals),
+        operating_points=_pool_points(runs, scores, source),
+        calibration=_pool_calibration(runs, scores, source),
+        baselines=None,
+    )
     return Evaluation(
-        **dict(figures(scores)),
-        **{key: metrics[0][key] for key in KIND},
+        **dict(analysis),
+        **metrics[0].model_dump(include=KIND),
         fold=None,
         checkpoint=", ".join(sorted({one.checkpoint for one in metrics})),
         version=", ".join(sorted({one.version for one in metrics})),
         exposure_known=all(one.exposure_known for one in metrics),
-        prevalence=float(scores.label.mean()),
-        patches=len(scores.label),
-        cases=len(rows),
-        part="test",
-        at_validation_threshold=None if thresholds is None else rates_at(scores, thresholds),
-        operating_points=_pool_points(runs, scores, source),
-        calibration=_pool_calibration(runs, scores, source),
-        intervals=intervals_of(scores, thresholds, rows, Bootstrap.model_validate(metrics[0].intervals)),
-        per_case=rows,
-        case_summary=case_summary(rows),
-        worst_tenth=[row.case for row in worst_tenth(rows)],
-        baselines=None,
     )
 
 
@@ -167,18 +159,26 @@ def _pool_points(runs: Sequence[Run], scores: Scores, source: np.ndarray) -> lis
         return None
     pooled = []
     for same in zip(*known, strict=True):
-        shown = {name: [point.validation[name] for point in same] for name in BothRates.model_fields}
-        means = {name: None if None in values else float(np.mean(values)) for name, values in shown.items()}
         thresholds = np.array([point.threshold for point in same], dtype=np.float64)[source]
         pooled.append(
             TestedPoint(
-                **{name: same[0][name] for name in ("name", "fixed", "target")},
+                name=same[0].name,
+                fixed=same[0].fixed,
+                target=same[0].target,
                 threshold=None,
-                validation=BothRates(**means),
+                validation=BothRates(
+                    sensitivity=_mean(point.validation.sensitivity for point in same),
+                    specificity=_mean(point.validation.specificity for point in same),
+                ),
                 test=FourRates.model_validate(rates_at(scores, thresholds)),
             )
         )
     return pooled
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """NaN where a value is None."""
+    return float(np.mean(np.array(list(values), dtype=np.float64)))
 
 
 def _pool_calibration(runs: Sequence[Run], scores: Scores, source: np.ndarray) -> CalibrationResult | None:
