@@ -1,4 +1,4 @@
-"""The command line, from one end to the other, on small drawn data."""
+"""The command line, from one end to the other, on small synthetic data."""
 
 import json
 import shutil
@@ -14,8 +14,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cancernet import __version__
-from cancernet.cli import LIGHTNING_COMMANDS, OWN_COMMANDS, main
+from cancernet.cli import main
 from cancernet.evaluation.run_folder import read_origin
+from tests.output import only_line
 
 ROOT = Path(__file__).parent.parent
 METRICS = "auroc average_precision accuracy balanced_accuracy precision sensitivity specificity npv f1 mcc loss".split()
@@ -41,25 +42,16 @@ def run_folder(fit_arguments, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     assert main(["fit", *fit_arguments, f"--trainer.default_root_dir={root}"]) == 0
     folder = root / "lightning_logs" / "version_0"
-    assert main(["test", *judge(folder)]) == 0
+    assert main(["test", *evaluate(folder)]) == 0
     return folder
 
 
-def judge(folder: Path, checkpoint: str = "best") -> list[str]:
+def evaluate(folder: Path, checkpoint: str = "best") -> list[str]:
     return [
         f"--ckpt_path={folder}/checkpoints/{checkpoint}.ckpt",
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
     ]
-
-
-def only_line(capsys) -> str:
-    """The one line that a refused command leaves on standard error, notices of Lightning aside."""
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
-    lines = [line for line in captured.err.splitlines() if line.startswith("cancernet: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_a_run_leaves_what_readme_says(run_folder):
@@ -125,8 +117,8 @@ def test_predictions_are_the_same_as_csv(run_folder):
 def test_the_test_part_of_the_predictions_is_that_of_the_split(run_folder):
     split = pd.read_csv(run_folder / "split.csv", dtype={"case": str})
     predictions = pd.read_parquet(run_folder / "predictions.parquet")
-    judged = predictions[predictions["part"] == "test"]
-    assert set(judged["case"]) == set(split[split["part"] == "test"]["case"])
+    evaluated = predictions[predictions["part"] == "test"]
+    assert set(evaluated["case"]) == set(split[split["part"] == "test"]["case"])
 
 
 def test_a_checkpoint_is_read_without_pickled_classes(run_folder):
@@ -136,21 +128,21 @@ def test_a_checkpoint_is_read_without_pickled_classes(run_folder):
     assert keys == []
 
 
-def test_other_data_is_judged_in_a_folder_of_its_own(run_folder, archive, tmp_path, capsys):
+def test_other_data_is_evaluated_in_a_folder_of_its_own(run_folder, archive, tmp_path, capsys):
     before = (run_folder / "metrics.json").read_bytes()
     split = pd.read_csv(run_folder / "split.csv", dtype={"case": str})
     parts = tmp_path / "parts.csv"
     split[split["part"] == "test"].to_csv(parts, index=False)
-    assert main(["test", *judge(run_folder), f"--data.split={parts}"]) == 0
+    assert main(["test", *evaluate(run_folder), f"--data.split={parts}"]) == 0
     assert (run_folder / "test-colours" / "metrics.json").is_file()
     assert (run_folder / "metrics.json").read_bytes() == before
     assert capsys.readouterr().out.splitlines()[-1] == str(run_folder / "test-colours")
 
 
 def test_validate_and_predict(run_folder, store, capsys):
-    assert main(["validate", *judge(run_folder)]) == 0
+    assert main(["validate", *evaluate(run_folder)]) == 0
     assert "val/auroc" in capsys.readouterr().out
-    assert main(["predict", *judge(run_folder)]) == 0
+    assert main(["predict", *evaluate(run_folder)]) == 0
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     assert len(pd.read_csv(folder / "predictions.csv")) == len(store)
     assert read_origin(folder) == read_origin(run_folder)  # one from predictions.json, one from metrics.json
@@ -172,8 +164,8 @@ def test_each_configuration_fits_tests_and_predicts(configs, archive, cache, tmp
     quick = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     assert main(["fit", *arguments, *quick, *quiet, f"--trainer.default_root_dir={tmp_path}"]) == 0
-    assert main(["test", *judge(tmp_path / "lightning_logs" / "version_0", "last")]) == 0
-    assert main(["predict", *judge(tmp_path / "lightning_logs" / "version_0", "last")]) == 0
+    assert main(["test", *evaluate(tmp_path / "lightning_logs" / "version_0", "last")]) == 0
+    assert main(["predict", *evaluate(tmp_path / "lightning_logs" / "version_0", "last")]) == 0
 
 
 @pytest.mark.parametrize(
@@ -213,7 +205,7 @@ def test_a_truncated_zip_is_named(archive, tmp_path, capsys):
     assert "cut.zip" in only_line(capsys)
 
 
-def test_judging_needs_a_checkpoint(capsys):
+def test_evaluating_needs_a_checkpoint(capsys):
     assert main(["test"]) == 2
     assert "--ckpt_path is needed" in only_line(capsys)
 
@@ -240,62 +232,20 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path, capsys):
 
 
 def test_a_checkpoint_of_another_network_is_refused(run_folder, capsys):
-    assert main(["test", *judge(run_folder), "--model.classes=1"]) == 2
+    assert main(["test", *evaluate(run_folder), "--model.classes=1"]) == 2
     assert "the checkpoint's network has classes 2, this one 1" in only_line(capsys)
 
 
 @pytest.mark.filterwarnings("ignore:This split is by patch")
 @pytest.mark.parametrize("options", [["--data.seed=1"], ["--data.split=patch"]])
-def test_a_model_is_not_judged_on_what_it_has_seen(run_folder, options, capsys):
+def test_a_model_is_not_evaluated_on_what_it_has_seen(run_folder, options, capsys):
     before = (run_folder / "metrics.json").read_bytes()
-    assert main(["test", *judge(run_folder), *options]) == 2
+    assert main(["test", *evaluate(run_folder), *options]) == 2
     assert "this model" in only_line(capsys)
     assert (run_folder / "metrics.json").read_bytes() == before
 
 
-def test_help_lists_all_commands(capsys):
-    assert main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert all(name in text for name in [*LIGHTNING_COMMANDS, *OWN_COMMANDS])
-    assert main(["--version"]) == 0
-    assert __version__ in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["fit", *OWN_COMMANDS])
-def test_every_option_is_explained(command, capsys):
-    assert main([command, "--help"]) == 0
-    text = capsys.readouterr().out
-    assert "help" in text
-    if command == "fit":
-        for option in (
-            "--data.root",
-            "--data.split",
-            "--model.optimizer",
-            "--trainer.precision",
-            "--checkpoint.monitor",
-        ):
-            assert option in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"), [([], "a command comes first"), (["nosuch"], "unknown command 'nosuch'")]
-)
-def test_a_missing_or_unknown_command_is_named(arguments, words, capsys):
-    assert main(arguments) == 2
-    assert words in only_line(capsys)
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from cancernet.cli import main; main(['--help']); "
-        "heavy = {'torch', 'keras', 'lightning', 'numpy', 'pandas', 'jsonargparse'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_two_processes_train_to_the_end_and_judge_as_one_does(run_folder, fit_arguments, tmp_path):
+def test_two_processes_train_to_the_end_and_evaluate_as_one_does(run_folder, fit_arguments, tmp_path):
     def run(*arguments: str) -> None:
         command = [sys.executable, "-m", "cancernet", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -304,10 +254,10 @@ def test_two_processes_train_to_the_end_and_judge_as_one_does(run_folder, fit_ar
     two = ["--trainer.strategy=ddp", "--trainer.devices=2"]
     run("fit", *fit_arguments, *two, f"--trainer.default_root_dir={tmp_path}")
     folder = tmp_path / "lightning_logs" / "version_0"
-    run("test", *judge(folder), *two)
+    run("test", *evaluate(folder), *two)
     both = json.loads((folder / "metrics.json").read_text())
     shutil.copy(folder / "predictions.parquet", tmp_path / "both.parquet")
-    assert main(["test", *judge(folder)]) == 0
+    assert main(["test", *evaluate(folder)]) == 0
     one = json.loads((folder / "metrics.json").read_text())
     assert {name: one[name] for name in METRICS} == pytest.approx({name: both[name] for name in METRICS}, abs=1e-6)
     assert one["confusion_matrix"] == both["confusion_matrix"]

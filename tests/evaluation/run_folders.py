@@ -76,7 +76,7 @@ def draw_run(
 
     Args:
         folder: Where; made.
-        names: Names of the test cases; `cases` drawn names where not given.
+        names: Names of the test cases; `cases` made-up names where not given.
         cases: Number of test cases.
         side: Grid cells along each side of a case.
         seed: Seed of labels, scores and pictures.
@@ -117,7 +117,7 @@ def draw_run(
 
 
 def edit_metrics(folder: Path, **entries: Any) -> None:
-    """Overwrite entries of a drawn metrics.json."""
+    """Overwrite entries of a metrics.json."""
     path = folder / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
 

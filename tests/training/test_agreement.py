@@ -42,13 +42,13 @@ def scores(draw) -> tuple[np.ndarray, np.ndarray]:
 @settings(max_examples=60, deadline=None)
 def test_the_headline_agrees_to_a_millionth(drawn, threshold):
     label, logit = drawn
-    theirs = compute(label, logit, threshold)
-    ours = estimates(label, Scores(label, logit, label).probability, threshold)
+    reference = compute(label, logit, threshold)
+    fused = estimates(label, Scores(label, logit, label).probability, threshold)
     for name in SHARED:
         # What is 0/0 is NaN here and a conventional number there; the task says null (see `judgement`).
-        if not np.isnan(ours[name]):
-            assert float(theirs[name]) == pytest.approx(ours[name], abs=1e-6), name
-    matrix = theirs["confusion_matrix"].tolist()
+        if not np.isnan(fused[name]):
+            assert float(reference[name]) == pytest.approx(fused[name], abs=1e-6), name
+    matrix = reference["confusion_matrix"].tolist()
     assert [*matrix[0], *matrix[1]] == list(confusion(label, Scores(label, logit, label).probability, threshold))
 
 
@@ -56,11 +56,11 @@ def test_the_estimates_of_the_intervals_agree_to_a_millionth():
     random = np.random.default_rng(3)
     label = random.integers(0, 2, 5000)
     logit = (label + random.normal(0, 1.5, 5000)).round(1).astype(np.float32)
-    theirs = compute(label, logit, 0.5, batches=20)
+    reference = compute(label, logit, 0.5, batches=20)
     scored = Scores(label, logit, random.integers(0, 12, 5000))
-    ours = bootstrap(label, scored.probability, scored.case, draws=10)
+    fused = bootstrap(label, scored.probability, scored.case, draws=10)
     for name in SHARED:
-        assert float(theirs[name]) == pytest.approx(ours[name].estimate, abs=1e-6), name
+        assert float(reference[name]) == pytest.approx(fused[name].estimate, abs=1e-6), name
 
 
 def test_logits_that_lie_close_together_are_ranked_alike():
@@ -71,8 +71,8 @@ def test_logits_that_lie_close_together_are_ranked_alike():
     probability = Scores(label, logit, label).probability
     assert len(np.unique(probability)) > 20
     np.testing.assert_array_equal(probability_of(torch.from_numpy(logit)).numpy(), probability)
-    theirs = compute(label, logit, 0.5)
-    assert float(theirs["auroc"]) == pytest.approx(estimates(label, probability)["auroc"], abs=1e-6)
+    reference = compute(label, logit, 0.5)
+    assert float(reference["auroc"]) == pytest.approx(estimates(label, probability)["auroc"], abs=1e-6)
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))

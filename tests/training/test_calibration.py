@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,54 +15,21 @@ from cancernet.cli import main
 from cancernet.data.augment import symmetries
 from cancernet.data.store.find import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
-from cancernet.evaluation.calibration import apply_temperature
-from cancernet.evaluation.pictures import shrink
-from cancernet.evaluation.results import TestMetrics
 from cancernet.training.checkpoints import recorded_calibration
 from cancernet.training.task import ClassificationTask
 from tests.conftest import learnable_files
 from tests.data.drawing import write_zip
-
-CASES = [str(7000 + number) for number in range(12)]
-PARTS = dict(zip(CASES, ["train"] * 5 + ["validation"] * 2 + ["test"] * 3 + ["outside"] * 2, strict=True))
-QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-
-
-def write_parts(path: Path, parts: dict[str, str]) -> Path:
-    pd.DataFrame({"case": parts.keys(), "part": parts.values()}).to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run_folder(archive, cache, tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("calibrated")
-    arguments = [
-        "--config=configs/cancernet.yaml",
-        f"--data.root={archive}",
-        f"--data.cache={cache}",
-        f"--data.split={write_parts(root / 'parts.csv', PARTS)}",
-        "--data.batch_size=16",
-        # The logits are computed again here, without the data module.
-        "--data.stain_normalization=0",
-        "--trainer.max_epochs=2",
-        "--trainer.enable_model_summary=false",
-        f"--trainer.default_root_dir={root}",
-    ]
-    assert main(["fit", *arguments, *QUIET]) == 0
-    folder = root / "lightning_logs" / "version_0"
-    assert main(["test", f"--ckpt_path={folder}/checkpoints/best.ckpt", f"--data.cache={cache}", *QUIET]) == 0
-    assert main(["predict", f"--ckpt_path={folder}/checkpoints/best.ckpt", f"--data.cache={cache}", *QUIET]) == 0
-    return folder
+from tests.training.calibrated import CASES, PARTS, QUIET, write_parts
 
 
 @pytest.fixture
-def checkpoint(run_folder, tmp_path) -> Path:
+def checkpoint(calibrated_run, tmp_path) -> Path:
     """A copy of the best checkpoint, to be changed."""
-    return Path(shutil.copy(run_folder / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt"))
+    return Path(shutil.copy(calibrated_run / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt"))
 
 
-def read_metrics(run_folder: Path) -> dict:
-    return json.loads((run_folder / "metrics.json").read_text())
+def read_metrics(calibrated_run: Path) -> dict:
+    return json.loads((calibrated_run / "metrics.json").read_text())
 
 
 def error_line(capsys) -> str:
@@ -75,27 +41,27 @@ def error_line(capsys) -> str:
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_fit_calibrates_both_checkpoints(run_folder, name):
-    found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / f"{name}.ckpt"))
+def test_fit_calibrates_both_checkpoints(calibrated_run, name):
+    found = recorded_calibration(read_checkpoint(calibrated_run / "checkpoints" / f"{name}.ckpt"))
     assert found is not None
     assert (found["patches"], found["cases"]) == (40, 2)
     assert found["data"]["name"] == "colours"
-    assert not list(run_folder.rglob("*.partial"))
+    assert not list(calibrated_run.rglob("*.partial"))
 
 
-def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(run_folder):
-    (table,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
+def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(calibrated_run):
+    (table,) = (pd.read_parquet(path) for path in calibrated_run.glob("predict-*/predictions.parquet"))
     part = table[table["part"] == "validation"]
-    found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
+    found = recorded_calibration(read_checkpoint(calibrated_run / "checkpoints" / "best.ckpt"))
     assert found is not None
     assert found["auroc"] == pytest.approx(roc_auc_score(part["label"], part["probability"]), abs=0.01)
     called = part["probability"] >= found["threshold"]
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(part["label"], called), abs=0.03)
 
 
-def test_statistics_of_batch_norm_are_measured_on_the_training_part(run_folder, archive, cache):
+def test_statistics_of_batch_norm_are_measured_on_the_training_part(calibrated_run, archive, cache):
     """The configuration asks for it; here it is done again, from the averaged weights and by another way."""
-    content = read_checkpoint(run_folder / "checkpoints" / "last.ckpt")
+    content = read_checkpoint(calibrated_run / "checkpoints" / "last.ckpt")
     task = ClassificationTask()
     task.load_state_dict(content["state_dict"])
     store = find_store(archive, cache, workers=1)
@@ -127,7 +93,9 @@ def test_statistics_can_be_measured_later_but_on_the_run_s_own_data_only(checkpo
     assert "measure_batch_norm" in error_line(capsys)
 
 
-def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_folder, archive, cache, tmp_path, capsys):
+def test_symmetries_are_averaged_from_the_next_calibration(
+    checkpoint, calibrated_run, archive, cache, tmp_path, capsys
+):
     own = [f"--data.root={archive}", f"--data.cache={cache}"]
     assert main(["test", f"--ckpt_path={checkpoint}", "--model.tta=true", *own, *QUIET]) == 2
     assert "calibrate the checkpoint" in error_line(capsys)
@@ -136,7 +104,7 @@ def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_fo
     assert recorded_calibration(read_checkpoint(checkpoint)) != before
     assert main(["predict", f"--ckpt_path={checkpoint}", *own, *QUIET]) == 0
     (averaged,) = (pd.read_parquet(path) for path in tmp_path.glob("predict-*/predictions.parquet"))
-    (plain,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
+    (plain,) = (pd.read_parquet(path) for path in calibrated_run.glob("predict-*/predictions.parquet"))
     task = ClassificationTask()
     task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     images = find_store(archive, cache, workers=1).images[:8]
@@ -150,91 +118,16 @@ def test_symmetries_are_averaged_from_the_next_calibration_on(checkpoint, run_fo
     assert "--tta false" in error_line(capsys)
 
 
-def test_the_pass_goes_through_the_averaged_weights_of_the_checkpoint(run_folder):
+def test_the_pass_goes_through_the_averaged_weights_of_the_checkpoint(calibrated_run):
     """`predict` reads the checkpoint by another way, through Lightning."""
-    (table,) = (pd.read_parquet(path) for path in run_folder.glob("predict-*/predictions.parquet"))
+    (table,) = (pd.read_parquet(path) for path in calibrated_run.glob("predict-*/predictions.parquet"))
     part = table[table["part"] == "validation"]
     expected = fit_calibration(Scores(part["label"].to_numpy(), part["logit"].to_numpy(), part["case"].to_numpy()))
-    found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
+    found = recorded_calibration(read_checkpoint(calibrated_run / "checkpoints" / "best.ckpt"))
     assert found is not None
     assert found["threshold"] == pytest.approx(expected.threshold, abs=1e-5)
     assert found["temperature"] == pytest.approx(expected.temperature, rel=1e-3)
-    assert "current_model_state" in read_checkpoint(run_folder / "checkpoints" / "best.ckpt")
-
-
-def test_metrics_are_as_the_schema_says(run_folder):
-    schema = TestMetrics.model_json_schema()
-    jsonschema.Draft202012Validator(schema).validate(read_metrics(run_folder))
-
-
-def test_results_are_judged_at_the_threshold_of_the_checkpoint(run_folder):
-    metrics = read_metrics(run_folder)
-    found = recorded_calibration(read_checkpoint(run_folder / "checkpoints" / "best.ckpt"))
-    assert found is not None
-    assert metrics["at_validation_threshold"]["threshold"] == found["threshold"]
-    assert metrics["calibration"]["temperature"] == found["temperature"]
-    table = pd.read_parquet(run_folder / "predictions.parquet")
-    judged = table[table["part"] == "test"]
-    called = judged["probability"].to_numpy() >= found["threshold"]
-    label = judged["label"].to_numpy()
-    cells = np.bincount(2 * label + called, minlength=4)
-    assert metrics["at_validation_threshold"]["confusion_matrix"] == cells.reshape(2, 2).tolist()
-    calibrated = apply_temperature(table["logit"].to_numpy(), found["temperature"])
-    np.testing.assert_allclose(table["probability_calibrated"], calibrated, atol=1e-6)
-
-
-def test_the_headline_is_the_estimate_of_the_intervals(run_folder):
-    metrics = read_metrics(run_folder)
-    for name, interval in metrics["intervals"]["at_threshold"].items():
-        if interval["estimate"] is not None:
-            assert metrics[name] == pytest.approx(interval["estimate"], abs=1e-6), name
-
-
-def test_cases_outside_the_split_are_predicted_and_count_in_no_figure(run_folder):
-    metrics, table = read_metrics(run_folder), pd.read_parquet(run_folder / "predictions.parquet")
-    assert {case: part for case, part in PARTS.items() if part in ("test", "outside")} == dict(
-        table[["case", "part"]].drop_duplicates().itertuples(index=False)
-    )
-    assert metrics["patches"] == 60
-    assert metrics["cases"] == 3
-    assert [row["case"] for row in metrics["per_case"]] == CASES[7:10]
-
-
-def test_the_data_flow_and_the_proof_that_nothing_leaks_are_counted(run_folder):
-    metrics = read_metrics(run_folder)
-    assert [(part["part"], part["cases"]) for part in metrics["data_flow"]["parts"]] == [
-        ("train", 5),
-        ("validation", 2),
-        ("test", 3),
-        ("outside", 2),
-    ]
-    assert metrics["leak_proof"] == {
-        "unit": "case",
-        "cases_in_two_parts": 0,
-        "patches_in_two_parts": 0,
-        "images_in_two_parts": 0,
-        "left_out": 0,
-    }
-    assert metrics["leaks"] is False
-    assert metrics["baselines"]["colour_histogram"]["auroc"] > 0.8
-
-
-def test_pictures_belong_to_the_predictions(run_folder, store):
-    table = pd.read_parquet(run_folder / "predictions.parquet")
-    with np.load(run_folder / "pictures.npz") as pictures:
-        rows = pd.Index(store.index["path"]).get_indexer(table["path"])
-        images = store.gather(rows)
-        np.testing.assert_array_equal(pictures["thumbnail"], shrink(images))
-        mistakes = pictures["mistake_row"]
-        np.testing.assert_array_equal(pictures["mistake_image"], images[mistakes])
-    threshold = read_metrics(run_folder)["at_validation_threshold"]
-    (_, false_positives), (false_negatives, _) = threshold["confusion_matrix"]
-    chosen = table.iloc[mistakes]
-    assert set(chosen["part"]) <= {"test"}
-    assert (chosen["label"] == 0).sum() == min(24, false_positives)
-    assert (chosen["label"] == 1).sum() == min(24, false_negatives)
-    assert chosen[chosen["label"] == 0]["logit"].is_monotonic_decreasing
-    assert chosen[chosen["label"] == 1]["logit"].is_monotonic_increasing
+    assert "current_model_state" in read_checkpoint(calibrated_run / "checkpoints" / "best.ckpt")
 
 
 def test_calibrating_again_finds_the_same_and_says_so_in_a_line(checkpoint, cache, capsys):
@@ -268,7 +161,7 @@ def test_cases_that_trained_the_model_are_refused(checkpoint, cache, tmp_path, c
     assert checkpoint.read_bytes() == before
 
 
-def test_cases_of_other_data_that_chose_the_threshold_cannot_judge(checkpoint, cache, tmp_path, capsys):
+def test_cases_of_other_data_that_chose_the_threshold_cannot_evaluate(checkpoint, cache, tmp_path, capsys):
     other = {path.replace("70", "80"): image for path, image in learnable_files(cases=3, seed=5).items()}
     root = write_zip(tmp_path / "other.zip", other)
     parts = write_parts(tmp_path / "parts.csv", {"8000": "validation", "8001": "test"})
@@ -276,11 +169,11 @@ def test_cases_of_other_data_that_chose_the_threshold_cannot_judge(checkpoint, c
     found = recorded_calibration(read_checkpoint(checkpoint))
     assert found is not None
     assert found["data"]["name"] == "other"
-    judge = ["test", f"--ckpt_path={checkpoint}", f"--data.root={root}", f"--data.cache={cache}", *QUIET]
+    evaluate = ["test", f"--ckpt_path={checkpoint}", f"--data.root={root}", f"--data.cache={cache}", *QUIET]
     swapped = write_parts(tmp_path / "swapped.csv", {"8000": "test", "8001": "validation"})
-    assert main([*judge, f"--data.split={swapped}"]) == 2
+    assert main([*evaluate, f"--data.split={swapped}"]) == 2
     assert "8000" in error_line(capsys)
-    assert main([*judge, f"--data.split={parts}"]) == 0
+    assert main([*evaluate, f"--data.split={parts}"]) == 0
     (folder,) = tmp_path.glob("test-other")
     metrics = read_metrics(folder)
     assert metrics["baselines"] is None
@@ -307,7 +200,7 @@ def test_a_checkpoint_without_its_data_is_refused(checkpoint, capsys):
     assert "no record of its data" in error_line(capsys)
 
 
-def test_an_uncalibrated_checkpoint_is_judged_at_one_half(checkpoint, cache, tmp_path):
+def test_an_uncalibrated_checkpoint_is_evaluated_at_one_half(checkpoint, cache, tmp_path):
     content = read_checkpoint(checkpoint, mapped=False)
     content["cancernet"]["calibration"] = None
     torch.save(content, checkpoint)

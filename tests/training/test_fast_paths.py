@@ -49,8 +49,8 @@ def one_step(network: nn.Module, bf16: bool = False, seed: int = 0) -> dict[str,
     return {name: value.double() for name, value in values.items()}
 
 
-def distance(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-3))
+def distance(fused: Tensor, reference: Tensor) -> float:
+    return float((fused - reference).norm() / reference.norm().clamp(min=1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +171,9 @@ def test_dropout_of_another_rate_is_torch_own():
     image = torch.ones(50, 50)
     for rate in (0.0, 0.1, 1.0):
         torch.manual_seed(0)
-        ours = Dropout(rate)(image)
+        fused = Dropout(rate)(image)
         torch.manual_seed(0)
-        assert torch.equal(ours, F.dropout(image, rate))
+        assert torch.equal(fused, F.dropout(image, rate))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there memory is kept")
@@ -195,18 +195,18 @@ for _ in range(8):
 
 def test_handwritten_network_of_the_benchmark_is_the_same_network():
     """What the benchmark compares must compute the same, or its ratios mean nothing."""
-    ours, theirs = cancernet(SIZE).eval(), build_handwritten(SIZE).eval()
-    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
-    copy_weights(ours, theirs)
+    fused, reference = cancernet(SIZE).eval(), build_handwritten(SIZE).eval()
+    assert sum(p.numel() for p in reference.parameters()) == sum(p.numel() for p in fused.parameters())
+    copy_weights(fused, reference)
     image = draw_batch()[0]
-    torch.testing.assert_close(theirs(image), ours(image), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(reference(image), fused(image), atol=1e-5, rtol=1e-4)
 
 
-def copy_weights(ours: nn.Module, theirs: nn.Sequential) -> None:
-    """Give the hand-written network our weights; both list theirs from the image to the head."""
-    weights = ours.parameters()
+def copy_weights(fused: nn.Module, reference: nn.Sequential) -> None:
+    """Give the hand-written network our weights; both list reference from the image to the head."""
+    weights = fused.parameters()
     with torch.no_grad():
-        for layer in theirs:
+        for layer in reference:
             if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.weight.copy_(_torch_order(next(weights), layer))
                 if layer.bias is not None:

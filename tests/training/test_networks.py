@@ -52,7 +52,7 @@ def test_it_was_trained_and_calibrated(checkpoint):
     assert len(moved) == len(fresh)
 
 
-def test_it_is_judged_where_the_user_names_it(run_folder, checkpoint):
+def test_it_is_evaluated_where_the_user_names_it(run_folder, checkpoint):
     assert main(["test", f"--ckpt_path={checkpoint}", f"--model.network={NAME}", *QUIET]) == 0
     assert json.loads((run_folder / "metrics.json").read_text())["network"] == NAME
     assert "networks.build" in (run_folder / "report.html").read_text()

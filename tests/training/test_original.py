@@ -67,7 +67,7 @@ class KerasLosses(keras.callbacks.Callback):
         self.values.append((batch + 1) * logs["loss"] - sum(self.values))
 
 
-def train_ours(image, label, state):
+def train_fused(image, label, state):
     task = ClassificationTask(
         image_size=SIZE,
         optimizer=OptimizerSettings("adagrad", lr=RATE, lr_decay=DECAY, initial_accumulator_value=ACCUMULATOR),
@@ -116,7 +116,7 @@ def train_keras(image, label, model):
 
 @pytest.fixture(scope="module")
 def sides():
-    """Initial state, our state and theirs after the run, our losses and theirs."""
+    """Initial state, our state and reference after the run, our losses and reference."""
     with pytest.MonkeyPatch.context() as patch, keras.device("cpu"):
         # Keras follows JAX and takes batch norm down to single precision even where all else is double.
         patch.delitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", raising=False)
@@ -130,9 +130,9 @@ def sides():
             image, label = draw_batches()
             model = CancerNet.build(SIZE, SIZE)
             before = {name: value.clone() for name, value in TorchNetwork(model).state_dict().items()}
-            ours, our_losses = train_ours(image, label, before)
+            fused, our_losses = train_fused(image, label, before)
             their_losses = train_keras(image, label, model)
-            yield before, ours.state_dict(), TorchNetwork(model).state_dict(), our_losses, their_losses
+            yield before, fused.state_dict(), TorchNetwork(model).state_dict(), our_losses, their_losses
         finally:
             torch.set_num_threads(threads)
             keras.config.set_floatx("float32")
@@ -140,23 +140,27 @@ def sides():
 
 
 def test_every_loss_of_fifty_steps_agrees(sides):
-    _, _, _, ours, theirs = sides
-    assert len(ours) == len(theirs) == STEPS
-    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+    _, _, _, fused, reference = sides
+    assert len(fused) == len(reference) == STEPS
+    np.testing.assert_allclose(fused, reference, atol=TOLERANCE, rtol=0)
 
 
 def test_weights_and_moving_statistics_agree_after_fifty_steps(sides):
-    before, ours, theirs, _, _ = sides
-    assert len(ours) == 50
-    for name, value in ours.items():
+    before, fused, reference, _, _ = sides
+    assert len(fused) == 50
+    for name, value in fused.items():
         assert value.dtype == torch.float64
-        assert (theirs[name] - before[name]).abs().max() > 1e-3, f"{name} has not moved: nothing was tested"
-        torch.testing.assert_close(value, theirs[name], atol=TOLERANCE, rtol=0, msg=lambda text, name=name: name + text)
+        assert (reference[name] - before[name]).abs().max() > 1e-3, f"{name} has not moved: nothing was tested"
+        torch.testing.assert_close(
+            value, reference[name], atol=TOLERANCE, rtol=0, msg=lambda text, name=name: name + text
+        )
 
 
 def test_moving_variance_is_the_biased_one(sides):
     """The unbiased one is BATCH / (BATCH - 1) times as large in the head: far outside the tolerance."""
-    _, ours, theirs, _, _ = sides
-    batch_share = theirs["head_norm.running_var"] - 0.99**STEPS
+    _, fused, reference, _, _ = sides
+    batch_share = reference["head_norm.running_var"] - 0.99**STEPS
     assert (batch_share / (BATCH - 1)).abs().max() > 1000 * TOLERANCE
-    torch.testing.assert_close(ours["head_norm.running_var"], theirs["head_norm.running_var"], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        fused["head_norm.running_var"], reference["head_norm.running_var"], atol=TOLERANCE, rtol=0
+    )

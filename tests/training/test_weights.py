@@ -19,9 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This model's weights came from e
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
+def reference(tmp_path_factory):
     """A Keras model of 48 pixels and its file."""
-    path = tmp_path_factory.mktemp("theirs") / "theirs.keras"
+    path = tmp_path_factory.mktemp("reference") / "reference.keras"
     keras.utils.set_random_seed(3)
     model = CancerNet.build(48, 48)
     model.save(path)
@@ -29,9 +29,9 @@ def theirs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def converted(theirs, tmp_path_factory):
-    path = tmp_path_factory.mktemp("converted") / "theirs.ckpt"
-    assert main(["convert", str(theirs[1]), str(path)]) == 0
+def converted(reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("converted") / "reference.ckpt"
+    assert main(["convert", str(reference[1]), str(path)]) == 0
     return path
 
 
@@ -48,7 +48,7 @@ def quietly(archive, cache, folder):
     ]
 
 
-def judged(converted, archive, cache):
+def evaluated(converted, archive, cache):
     return [
         f"--ckpt_path={converted}",
         f"--data.root={archive}",
@@ -60,7 +60,7 @@ def judged(converted, archive, cache):
 
 def test_a_converted_checkpoint_tests_and_says_what_nobody_knows(converted, archive, cache):
     with pytest.warns(UserWarning, match="nobody knows which cases"):
-        assert main(["test", *judged(converted, archive, cache)]) == 0
+        assert main(["test", *evaluated(converted, archive, cache)]) == 0
     folder = converted.parent / "test-colours"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["exposure_known"] is False
@@ -70,7 +70,7 @@ def test_a_converted_checkpoint_tests_and_says_what_nobody_knows(converted, arch
 
 
 def test_it_predicts(converted, archive, cache):
-    assert main(["predict", *judged(converted, archive, cache)]) == 0
+    assert main(["predict", *evaluated(converted, archive, cache)]) == 0
     assert (converted.parent / "predict-colours" / "predictions.csv").is_file()
 
 
@@ -82,18 +82,18 @@ def test_it_goes_on_training(converted, archive, cache, tmp_path):
     assert trained["global_step"] > 0
 
 
-def test_fine_tuning_from_a_keras_file_keeps_what_is_unknown(theirs, archive, cache, tmp_path):
+def test_fine_tuning_from_a_keras_file_keeps_what_is_unknown(reference, archive, cache, tmp_path):
     with pytest.warns(UserWarning, match="nobody knows which cases"):
-        assert main(["fit", f"--model.weights={theirs[1]}", *quietly(archive, cache, tmp_path)]) == 0
+        assert main(["fit", f"--model.weights={reference[1]}", *quietly(archive, cache, tmp_path)]) == 0
     exposure = TrainingRecord.from_state(data_state(read_checkpoint(next(tmp_path.rglob("last.ckpt"))))["exposure"])
     assert not exposure.known
     assert exposure.cases["train"], "what it was fine-tuned on is known"
 
 
-def test_weights_start_the_task(theirs, converted):
-    for file in (theirs[1], converted):
+def test_weights_start_the_task(reference, converted):
+    for file in (reference[1], converted):
         task = ClassificationTask(weights=str(file))
-        kernel = torch.as_tensor(theirs[0].get_layer("head_dense").kernel.numpy())
+        kernel = torch.as_tensor(reference[0].get_layer("head_dense").kernel.numpy())
         assert torch.equal(task.network.get_parameter("head_dense.kernel"), kernel)
 
 
@@ -101,8 +101,8 @@ def test_fine_tuning_from_our_own_checkpoint_remembers_its_cases(converted, tmp_
     content = read_checkpoint(converted)
     content["IDCDataModule"]["exposure"] = TrainingRecord.unknown().state() | {"known": True}
     content["IDCDataModule"]["exposure"]["cases"]["train"] = ["7001"]
-    torch.save(content, tmp_path / "ours.ckpt")
-    task = ClassificationTask(weights=str(tmp_path / "ours.ckpt"))
+    torch.save(content, tmp_path / "own.ckpt")
+    task = ClassificationTask(weights=str(tmp_path / "own.ckpt"))
     assert TrainingRecord.from_state(task._weights_state["exposure"]).cases["train"] == ["7001"]
 
 
@@ -112,15 +112,15 @@ def test_another_network_is_refused_with_the_way_out(converted, settings, words)
         ClassificationTask(weights=str(converted), **settings)
 
 
-def test_nothing_is_overwritten_and_names_are_checked(theirs, converted, tmp_path, capsys):
-    assert main(["convert", str(theirs[1]), str(converted)]) == 2
+def test_nothing_is_overwritten_and_names_are_checked(reference, converted, tmp_path, capsys):
+    assert main(["convert", str(reference[1]), str(converted)]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main(["convert", str(theirs[1]), str(tmp_path / "x.keras")]) == 2
+    assert main(["convert", str(reference[1]), str(tmp_path / "x.keras")]) == 2
     assert ".ckpt" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_keras_file_has_seen_is_unknown(theirs):
+def test_what_a_keras_file_has_seen_is_unknown(reference):
     network = ClassificationTask(image_size=48).network
-    state = start_from(network, str(theirs[1]), {"network": "cancernet", "classes": 2, "image_size": 48})
+    state = start_from(network, str(reference[1]), {"network": "cancernet", "classes": 2, "image_size": 48})
     assert state["exposure"]["known"] is False
