@@ -68,8 +68,7 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
         with keras.device("cpu"), _fresh_layer_names():
             model = build(**given)
     except (TypeError, ValueError) as error:
-        reason = one_line(error)
-        raise InputError(f"model.network: {name} cannot be built with {given}: {reason}") from error
+        raise InputError(f"model.network: {name} cannot be built with {given}: {one_line(error)}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"model.network: {name} returns {type(model).__name__}, not a Keras model; {CHOICES}")
     with keras.device("cpu"):

@@ -108,10 +108,10 @@ class CancerNetCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find a missing checkpoint before the data are opened; log nothing but a fit."""
         config = self.config[str(self.subcommand)]
-        if config.ckpt_path is not None:
-            read_checkpoint(config.ckpt_path)
         if self.subcommand != "fit":
             config.trainer.logger = False
+        elif config.ckpt_path is not None:
+            read_checkpoint(config.ckpt_path)
 
     def validate(self, **arguments: Any) -> None:
         """Evaluate on the validation part."""

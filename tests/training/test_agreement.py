@@ -43,11 +43,11 @@ def scores(draw) -> tuple[np.ndarray, np.ndarray]:
 def test_the_headline_agrees_to_a_millionth(drawn, threshold):
     label, logit = drawn
     reference = compute(label, logit, threshold)
-    fused = estimates(label, Scores(label, logit, label).probability, threshold)
+    result = estimates(label, Scores(label, logit, label).probability, threshold)
     for name in SHARED:
         # What is 0/0 is NaN here and a conventional number there; the task says null (see `judgement`).
-        if not np.isnan(fused[name]):
-            assert float(reference[name]) == pytest.approx(fused[name], abs=1e-6), name
+        if not np.isnan(result[name]):
+            assert float(reference[name]) == pytest.approx(result[name], abs=1e-6), name
     matrix = reference["confusion_matrix"].tolist()
     assert [*matrix[0], *matrix[1]] == list(confusion(label, Scores(label, logit, label).probability, threshold))
 
@@ -58,9 +58,9 @@ def test_the_estimates_of_the_intervals_agree_to_a_millionth():
     logit = (label + random.normal(0, 1.5, 5000)).round(1).astype(np.float32)
     reference = compute(label, logit, 0.5, batches=20)
     scored = Scores(label, logit, random.integers(0, 12, 5000))
-    fused = bootstrap(label, scored.probability, scored.case, draws=10)
+    result = bootstrap(label, scored.probability, scored.case, draws=10)
     for name in SHARED:
-        assert float(reference[name]) == pytest.approx(fused[name].estimate, abs=1e-6), name
+        assert float(reference[name]) == pytest.approx(result[name].estimate, abs=1e-6), name
 
 
 def test_logits_that_lie_close_together_are_ranked_alike():

@@ -171,9 +171,9 @@ def test_dropout_of_another_rate_is_torch_own():
     image = torch.ones(50, 50)
     for rate in (0.0, 0.1, 1.0):
         torch.manual_seed(0)
-        fused = Dropout(rate)(image)
+        result = Dropout(rate)(image)
         torch.manual_seed(0)
-        assert torch.equal(fused, F.dropout(image, rate))
+        assert torch.equal(result, F.dropout(image, rate))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there memory is kept")
@@ -203,7 +203,7 @@ def test_handwritten_network_of_the_benchmark_is_the_same_network():
 
 
 def copy_weights(fused: nn.Module, reference: nn.Sequential) -> None:
-    """Give the hand-written network our weights; both list reference from the image to the head."""
+    """Give the hand-written network the same weights; both list theirs from the image to the head."""
     weights = fused.parameters()
     with torch.no_grad():
         for layer in reference:

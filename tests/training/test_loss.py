@@ -27,14 +27,14 @@ def test_weighted_loss_is_keras_own():
     weights = (1.0, 2.52)
     balanced = TrainingLoss("balanced", 0.0, 0.0)
     balanced.set_class_weights(weights, logit.device)
-    fused = balanced(logit, label)
+    result = balanced(logit, label)
     probability = torch.softmax(logits, dim=1)
     target = F.one_hot(label, 2).float()
     per_patch = keras.losses.BinaryCrossentropy(reduction="sum_over_batch_size")
     sample_weight = torch.tensor(weights)[label]
-    assert float(fused) == pytest.approx(float(per_patch(target, probability, sample_weight=sample_weight)), rel=1e-5)
+    assert float(result) == pytest.approx(float(per_patch(target, probability, sample_weight=sample_weight)), rel=1e-5)
     # torch divides by the sum of the weights instead: not what the recipe trained with.
-    assert float(fused) != pytest.approx(float(F.cross_entropy(logits, label, torch.tensor(weights))), rel=0.05)
+    assert float(result) != pytest.approx(float(F.cross_entropy(logits, label, torch.tensor(weights))), rel=0.05)
 
 
 def test_given_weights_win_over_the_balanced_ones_and_none_are_ones():
@@ -48,8 +48,8 @@ def test_given_weights_win_over_the_balanced_ones_and_none_are_ones():
 
 def test_smoothed_loss_is_torch_own():
     logits, logit, label = draw_scores()
-    fused = TrainingLoss("none", 0.1, 0.0)(logit, label)
-    torch.testing.assert_close(fused, F.cross_entropy(logits, label, label_smoothing=0.1))
+    result = TrainingLoss("none", 0.1, 0.0)(logit, label)
+    torch.testing.assert_close(result, F.cross_entropy(logits, label, label_smoothing=0.1))
 
 
 def test_mixed_loss_is_that_of_mixed_labels():

@@ -116,7 +116,7 @@ def train_keras(image, label, model):
 
 @pytest.fixture(scope="module")
 def sides():
-    """Initial state, our state and reference after the run, our losses and reference."""
+    """Initial state, states of the fused network and of Keras' after the run, and the losses of each step of both."""
     with pytest.MonkeyPatch.context() as patch, keras.device("cpu"):
         # Keras follows JAX and takes batch norm down to single precision even where all else is double.
         patch.delitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", raising=False)
@@ -130,9 +130,9 @@ def sides():
             image, label = draw_batches()
             model = CancerNet.build(SIZE, SIZE)
             before = {name: value.clone() for name, value in TorchNetwork(model).state_dict().items()}
-            fused, our_losses = train_fused(image, label, before)
-            their_losses = train_keras(image, label, model)
-            yield before, fused.state_dict(), TorchNetwork(model).state_dict(), our_losses, their_losses
+            fused, fused_losses = train_fused(image, label, before)
+            keras_losses = train_keras(image, label, model)
+            yield before, fused.state_dict(), TorchNetwork(model).state_dict(), fused_losses, keras_losses
         finally:
             torch.set_num_threads(threads)
             keras.config.set_floatx("float32")

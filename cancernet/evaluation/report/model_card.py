@@ -5,6 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from cancernet.errors import one_line
 from cancernet.evaluation.metrics import THRESHOLD_FREE
 from cancernet.evaluation.report.formatting import fill
 from cancernet.evaluation.report.narrative import describe, evaluated_at
@@ -44,7 +45,6 @@ def render_model_card(metrics: Evaluation) -> str:
 
 def plain(text: object) -> Markup:
     """Make a string one line that means itself in Markdown."""
-    line = " ".join(str(text).split())
     # First HTML, whose entities hold a "#" that has to stay, then the characters of Markdown around them.
-    pieces = re.split(r"(&#?\w+;)", str(escape(line)))
+    pieces = re.split(r"(&#?\w+;)", str(escape(one_line(text))))
     return Markup("".join(piece if number % 2 else SPECIAL.sub(r"\\\1", piece) for number, piece in enumerate(pieces)))

@@ -46,14 +46,10 @@ class ResultFiles(Callback):
         checkpoint = (Path(str(trainer.ckpt_path)).name, content)
         self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started)
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
+        pictures = choose_pictures(table, data.store.gather, rows, calibration.get("threshold", 0.5))
         # Nothing is written before all is computed: an error leaves the files of the last test in place.
         folder = self._make_folder(trainer, content, "test")
-        write_tested(
-            folder,
-            self.metrics,
-            table,
-            choose_pictures(table, data.store.gather, rows, calibration.get("threshold", 0.5)),
-        )
+        write_tested(folder, self.metrics, table, pictures)
         write_report(folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
