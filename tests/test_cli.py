@@ -156,7 +156,15 @@ def test_a_run_goes_on_where_it_stopped(run_folder, fit_arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "configs", [["original"], ["cancernet"], ["cancernet", "compact"], ["cancernet", "mobilenet"], ["demo"]]
+    "configs",
+    [
+        ["original"],
+        ["cancernet"],
+        ["cancernet", "compact"],
+        ["cancernet", "residual"],
+        ["cancernet", "mobilenet"],
+        ["demo"],
+    ],
 )
 def test_each_configuration_fits_tests_and_predicts(configs, archive, cache, tmp_path):
     arguments = [f"--config=configs/{config}.yaml" for config in configs]

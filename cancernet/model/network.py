@@ -1,11 +1,14 @@
-"""The two networks of this project, in Keras 3 and under any of its backends. No torch here.
+"""The networks of this project, in Keras 3 and under any of its backends. No torch here.
 
 `CancerNet` is the network of A. Rosebrock, "Breast cancer classification with Keras and Deep Learning", 2019-02-18,
 revised 2020-06-11. It keeps 1,179,648 of its 1,235,133 parameters in one matrix that ties each weight to a position in
-the patch, although tissue has no fixed positions. `build_compact` puts the capacity into convolutions instead: two
-wider blocks, residual additions, and the average over the last image.
+the patch, although tissue has no fixed positions. The others put the capacity into convolutions and average the last
+image: `build_compact` in separable ones with residual additions, `build_residual` in full ones, which cost the same
+memory traffic (additions: He et al., "Deep residual learning for image recognition", CVPR 2016).
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 
 import keras
@@ -22,6 +25,10 @@ HEAD_DROPOUT = 0.5
 COMPACT_BLOCKS = ((32, 1), (64, 2), (128, 2), (256, 1), (256, 3))
 """The compact network's five blocks: filters, number of units. A pooling lies between each two."""
 COMPACT_DROPOUT = 0.25
+
+RESIDUAL_BLOCKS = ((24, 1), (48, 2), (96, 2), (192, 2))
+"""The residual network's four blocks: filters, number of units. A pooling lies between each two."""
+RESIDUAL_DROPOUT = 0.25
 
 MINIMUM_SIZE = 8
 """Smallest width and height in pixels: three poolings halve it to 1."""
@@ -90,20 +97,28 @@ def build_compact(width: int = 50, height: int = 50, depth: int = 3, classes: in
         278589
     """
     shape, axis = _input_shape(width, height, depth, classes)
-    image = x = keras.Input(shape, name="image")
-    for block, (filters, units) in enumerate(COMPACT_BLOCKS, start=1):
-        if block > 1:
-            # Three poolings reduce the smallest images to one pixel, which the fourth has to keep.
-            padding = "same" if block == len(COMPACT_BLOCKS) else "valid"
-            x = keras.layers.MaxPooling2D(2, padding=padding, name=f"block{block - 1}_pool")(x)
-        x = _chain(x, _unit(f"block{block}", 1, filters, axis))
-        for number in range(2, units + 1):
-            # The first unit has set the number of channels: the addition needs no convolution of its own.
-            y = _chain(x, _unit(f"block{block}", number, filters, axis))
-            x = keras.layers.Add(name=f"block{block}_add{number}")([x, y])
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-    x = keras.layers.Dropout(COMPACT_DROPOUT, name="head_dropout")(x)
-    return keras.Model(image, _chain(x, _classifier(classes)), name="compact")
+    image = keras.Input(shape, name="image")
+    x = _residual_blocks(image, COMPACT_BLOCKS, partial(_unit, axis=axis))
+    return _averaged(image, x, COMPACT_DROPOUT, classes, "compact")
+
+
+def build_residual(width: int = 50, height: int = 50, depth: int = 3, classes: int = 2) -> keras.Model:
+    """Build the residual network with fresh random weights; arguments, input, output are those of `CancerNet.build`.
+
+    Returns:
+        An uncompiled model named "residual", whose layers have fixed names.
+
+    Raises:
+        InputError: An argument is not an integer, or is too small.
+
+    Example:
+        >>> build_residual(classes=2).count_params()
+        657002
+    """
+    shape, axis = _input_shape(width, height, depth, classes)
+    image = keras.Input(shape, name="image")
+    x = _residual_blocks(image, RESIDUAL_BLOCKS, partial(_full_unit, axis=axis))
+    return _averaged(image, x, RESIDUAL_DROPOUT, classes, "residual")
 
 
 def output_activation(classes: int) -> str:
@@ -132,6 +147,41 @@ def _unit(block: str, number: int, filters: int, axis: int) -> list[keras.layers
         keras.layers.Activation("relu", name=f"{block}_relu{number}"),
         keras.layers.BatchNormalization(axis=axis, name=f"{block}_norm{number}"),
     ]
+
+
+def _full_unit(block: str, number: int, filters: int, axis: int) -> list[keras.layers.Layer]:
+    """Return convolution, batch norm, whose shift is the only bias, and ReLU."""
+    return [
+        keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{block}_conv{number}"),
+        keras.layers.BatchNormalization(axis=axis, name=f"{block}_norm{number}"),
+        keras.layers.Activation("relu", name=f"{block}_relu{number}"),
+    ]
+
+
+def _residual_blocks(
+    x: keras.KerasTensor,
+    blocks: Sequence[tuple[int, int]],
+    unit: Callable[[str, int, int], list[keras.layers.Layer]],
+) -> keras.KerasTensor:
+    """Return the image after blocks of units: each but a block's first is added to what it was given."""
+    for block, (filters, units) in enumerate(blocks, start=1):
+        if block > 1:
+            # Three poolings reduce the smallest images to one pixel, which a fourth has to keep.
+            padding = "same" if block > 4 else "valid"
+            x = keras.layers.MaxPooling2D(2, padding=padding, name=f"block{block - 1}_pool")(x)
+        # The first unit sets the number of channels: the additions need no convolution of their own.
+        x = _chain(x, unit(f"block{block}", 1, filters))
+        for number in range(2, units + 1):
+            y = _chain(x, unit(f"block{block}", number, filters))
+            x = keras.layers.Add(name=f"block{block}_add{number}")([x, y])
+    return x
+
+
+def _averaged(image: keras.KerasTensor, x: keras.KerasTensor, dropout: float, classes: int, name: str) -> keras.Model:
+    """End a network by the average over its last image, dropout and the classifier."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    return keras.Model(image, _chain(x, _classifier(classes)), name=name)
 
 
 def _classifier(classes: int) -> list[keras.layers.Layer]:

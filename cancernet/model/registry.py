@@ -13,7 +13,7 @@ from typing import Any
 from cancernet.errors import InputError, one_line
 from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
-from cancernet.model.network import CancerNet, build_compact, output_activation
+from cancernet.model.network import CancerNet, build_compact, build_residual, output_activation
 
 Value = bool | int | float | str | None
 NetworkArguments = dict[str, Value | list[Value]]
@@ -21,7 +21,11 @@ NetworkArguments = dict[str, Value | list[Value]]
 
 Builder = Callable[..., keras.Model]
 
-NETWORKS: dict[str, Builder] = {"cancernet": CancerNet.build, "compact": build_compact}
+NETWORKS: dict[str, Builder] = {
+    "cancernet": CancerNet.build,
+    "compact": build_compact,
+    "residual": build_residual,
+}
 """Name -> builder of each network of this project."""
 APPLICATION = re.compile(r"keras\.applications\.[A-Z]\w*")
 CHOICES = (
@@ -48,7 +52,7 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
     those of `keras.applications`. The network's images are RGB, scaled to [0, 1].
 
     Args:
-        name: `cancernet`, `compact`, or the dotted path of a callable that returns a Keras model.
+        name: `cancernet`, `compact`, `residual`, or the dotted path of a callable that returns a Keras model.
         arguments: Further keyword arguments of the builder, which win.
         size: Side of the image in pixels.
         classes: 2 for a softmax, or 1 for a sigmoid.

@@ -46,9 +46,9 @@ class ClassificationTask(LightningModule):
     """Train and evaluate a network that tells IDC (1) from benign (0) patches.
 
     Args:
-        network: `cancernet`, the network of 2019; `compact`, smaller and without its large matrix; or the dotted path
-            of a callable that returns a Keras model, such as keras.applications.MobileNetV2. Its input is RGB scaled to
-            [0, 1].
+        network: `cancernet`, the network of 2019; `compact` or `residual`, smaller and without its large matrix; or the
+            dotted path of a callable that returns a Keras model, such as keras.applications.MobileNetV2. Its input is
+            RGB scaled to [0, 1].
         network_arguments: Keyword arguments for a network given by its path: numbers, text, lists.
         classes: 2 for two units under a softmax, as in 2019, or 1 for a single logit.
         image_size: Side of the network's input in pixels; patches of another size are resized on the device.

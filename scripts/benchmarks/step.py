@@ -21,7 +21,7 @@ from scripts.benchmarks.worker import Worker, serve, time_steps
 
 TURN_IMAGES = {"train": 768, "predict": 2048}
 """Images of a turn, about: one to three seconds on two cores."""
-NETWORKS = ("cancernet", "compact", "keras.applications.MobileNetV2")
+NETWORKS = ("cancernet", "compact", "residual", "keras.applications.MobileNetV2")
 """Networks of `configs/`."""
 KEPT = "hand-written, memory kept"
 """The hand-written network in a process that keeps freed memory, as CancerNet's does: only the network differs."""

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Networks by name: the compact one, those of keras.applications, and users' own."""
+"""Networks by name: the small ones, those of keras.applications, and users' own."""
 
 import warnings
 
@@ -10,11 +10,12 @@ import torch
 
 from cancernet.errors import InputError
 from cancernet.model.fused.layers import BYTE_VALUES
-from cancernet.model.network import COMPACT_DROPOUT, CancerNet, build_compact
+from cancernet.model.network import COMPACT_DROPOUT, RESIDUAL_DROPOUT, CancerNet, build_compact, build_residual
 from cancernet.model.registry import create_network
 from tests.model.agreement import compare_training, images, shake, to_keras, without_dropout
 
 MOBILENET = "keras.applications.MobileNetV2"
+SMALL = pytest.mark.parametrize("name", ["compact", "residual"])
 
 
 @pytest.fixture(scope="module")
@@ -27,37 +28,51 @@ def mobilenet():
     return network
 
 
-@pytest.mark.parametrize(("classes", "total"), [(2, 278_589), (1, 278_332)])
-def test_compact_is_smaller_than_cancernet_and_has_no_large_matrix(classes, total):
-    model = build_compact(classes=classes)
-    assert model.count_params() == total < CancerNet.build(classes=classes).count_params() / 4
-    assert max(int(np.prod(weight.shape)) for weight in model.weights) == 256 * 256
-    assert model.count_params() == build_compact(48, 48, classes=classes).count_params()
+@pytest.mark.parametrize(
+    ("build", "classes", "total", "largest"),
+    [
+        (build_compact, 2, 278_589, 256 * 256),
+        (build_compact, 1, 278_332, 256 * 256),
+        (build_residual, 2, 657_002, 9 * 192 * 192),
+        (build_residual, 1, 656_809, 9 * 192 * 192),
+    ],
+)
+def test_small_networks_are_smaller_than_cancernet_and_have_no_large_matrix(build, classes, total, largest):
+    model = build(classes=classes)
+    assert model.count_params() == total < CancerNet.build(classes=classes).count_params()
+    assert max(int(np.prod(weight.shape)) for weight in model.weights) == largest
+    assert model.count_params() == build(48, 48, classes=classes).count_params()
 
 
-def test_compact_runs_fused_with_fixed_names():
+@pytest.mark.parametrize(
+    ("name", "weight"), [("compact", "block5_conv3.pointwise_kernel"), ("residual", "block4_conv2.kernel")]
+)
+def test_small_networks_run_fused_with_fixed_names(name, weight):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first, second = (create_network("compact", {}, 50, 2) for _ in range(2))
+        first, second = (create_network(name, {}, 50, 2) for _ in range(2))
     assert list(first.state_dict()) == list(second.state_dict())
-    assert "block5_conv3.pointwise_kernel" in first.state_dict()
-    assert (COMPACT_DROPOUT * BYTE_VALUES).is_integer(), "other rates are slow on the CPU"
+    assert weight in first.state_dict()
+    for rate in (COMPACT_DROPOUT, RESIDUAL_DROPOUT):
+        assert (rate * BYTE_VALUES).is_integer(), "other rates are slow on the CPU"
 
 
+@SMALL
 @pytest.mark.parametrize("size", [8, 9, 48, 50])
-def test_compact_takes_all_sizes(size):
-    network = create_network("compact", {}, size, 1).eval()
+def test_small_networks_take_all_sizes(name, size):
+    network = create_network(name, {}, size, 1).eval()
     assert network(images(2, size)).shape == (2, 1)
     assert network.output_activation == "sigmoid"
 
 
-def test_compact_has_the_same_weights_channels_first():
+@SMALL
+def test_small_networks_have_the_same_weights_channels_first(name):
     keras.config.set_image_data_format("channels_first")
     try:
-        first = create_network("compact", {}, 16, 2)
+        first = create_network(name, {}, 16, 2)
     finally:
         keras.config.set_image_data_format("channels_last")
-    last = create_network("compact", {}, 16, 2)
+    last = create_network(name, {}, 16, 2)
     shake(last.keras_model)
     first.load_state_dict(last.state_dict())
     torch.testing.assert_close(first.eval()(images()), last.eval()(images()))
@@ -65,22 +80,26 @@ def test_compact_has_the_same_weights_channels_first():
     torch.testing.assert_close(first(images()).softmax(1), expected, rtol=0, atol=1e-6)
 
 
-def test_compact_refuses_what_cancernet_refuses():
+@SMALL
+def test_small_networks_refuse_what_cancernet_refuses(name):
     with pytest.raises(InputError, match="width .*at least 8. Received: 7"):
-        create_network("compact", {}, 7, 2)
+        create_network(name, {}, 7, 2)
 
 
 def test_probabilities_equal_keras_in_evaluation(mobilenet):
-    small = create_network("compact", {}, 50, 2)
-    shake(small.keras_model)
-    for network, size in ((small, 50), (mobilenet, 48)):
+    compact, residual = (create_network(name, {}, 50, 2) for name in ("compact", "residual"))
+    for network in (compact, residual):
+        shake(network.keras_model)
+    for network, size in ((compact, 50), (residual, 50), (mobilenet, 48)):
         x = images(6, size)
         expected = network.keras_model(to_keras(x), training=False)
         assert expected.std() > 1e-3, "all patches alike would prove nothing"
         torch.testing.assert_close(network.eval()(x).softmax(1), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "arguments", "size"), [("compact", {}, 16), (MOBILENET, {"alpha": 0.35}, 64)])
+@pytest.mark.parametrize(
+    ("name", "arguments", "size"), [("compact", {}, 16), ("residual", {}, 16), (MOBILENET, {"alpha": 0.35}, 64)]
+)
 def test_a_step_of_training_equals_keras(name, arguments, size, double_precision):
     network = without_dropout(create_network(name, arguments, size, 2)).train()
     shake(network.keras_model)
