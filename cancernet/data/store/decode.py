@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cancernet.data.archive.members import EMPTY, PatchError
+from cancernet.data.pixels import NO_IMAGE, TRUNCATED, read_rgb
 
 SIDE = 50
 """Height and width of a patch in pixels."""
@@ -21,13 +22,11 @@ SIDE = 50
 PATCH_BYTES = SIDE * SIDE * 3
 """Bytes of one patch in a store."""
 
-NO_IMAGE = "no readable image"
-TRUNCATED = "truncated or damaged image"
 TOO_LARGE = f"larger than {SIDE}x{SIDE} pixels"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _PLAIN_RGB = (8, 2, 0, 0, 0)  # bit depth, colour type, compression, filter, not interlaced
+_CHANGING = (b"eXIf", b"tRNS")  # chunks that rotate an image or make some of its colours transparent
 
 
 class _Canvases(threading.local):
@@ -49,8 +48,7 @@ def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
     """Decode one image and pad it to the size of a patch.
 
     A smaller image (at the right and lower edge of a slide) is padded on the right and below by repeating its last
-    column and row; nothing is stretched. Palettes, grey and 16 bits a channel become 8-bit RGB; transparent pixels
-    become white, as glass is on a slide.
+    column and row; nothing is stretched. Other kinds of pixels become 8-bit RGB (see `pixels.to_rgb`).
 
     Args:
         data: The whole file.
@@ -72,7 +70,7 @@ def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
         raise PatchError(EMPTY)
     pixels = _decode_png(data) if data.startswith(_PNG) else None
     if pixels is None:
-        pixels = _decode_with_pillow(data)
+        pixels = read_rgb(io.BytesIO(data), _check_size)
     height, width = pixels.shape[:2]
     if (height, width) == (SIDE, SIDE):
         return pixels, width, height
@@ -92,7 +90,8 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     Pillow checks no CRC of the pixel data when it reads a file, and reading one takes a third longer than handing the
     pixel data to its decoder. Returns None for other kinds of PNG, which are whole and left to Pillow.
     """
-    position, compressed, kind, size = len(_PNG), [], (0,) * 5, (0, 0)
+    kind: tuple[int, ...]
+    position, compressed, kind, size = len(_PNG), [], (), (0, 0)
     while True:
         if position + 12 > len(data):
             raise PatchError(TRUNCATED)
@@ -106,6 +105,8 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
             _check_size(width, height)
         elif name == b"IDAT":
             compressed.append(data[start:end])
+        elif name in _CHANGING:
+            kind = ()
         elif name == b"IEND":
             break
         position = end + 4
@@ -117,35 +118,6 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     except (ValueError, OSError, SyntaxError) as error:
         raise PatchError(TRUNCATED) from error
     return np.frombuffer(canvas.tobytes(), np.uint8).reshape(size[1], size[0], 3)
-
-
-def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
-    """Decode any of the accepted formats to RGB of its own size, uint8 (height, width, 3)."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_size(*image.size)
-            image.load()
-            if image.mode.startswith(("I", "F")):
-                return _eight_bits(np.asarray(image))
-            if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
-                image = image.convert("RGBA")  # type: ignore[assignment]
-            if image.mode == "RGBA":
-                white = Image.new("RGBA", image.size, "white")
-                return np.array(Image.alpha_composite(white, image).convert("RGB"))
-            return np.array(image.convert("RGB"))
-    except PatchError:
-        raise
-    # Pillow raises errors of many kinds on hostile bytes, and one bad file must not end the packing of 277,524.
-    except Exception as error:
-        known = data.startswith((_PNG, b"\xff\xd8", b"BM", b"II*\0", b"MM\0*", b"RIFF"))
-        raise PatchError(TRUNCATED if known else NO_IMAGE) from error
-
-
-def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Turn grey of 16 bits (0 to 65,535) into RGB by its upper byte; Pillow's own conversion clips at 255."""
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 0xFFFF:
-        raise PatchError(NO_IMAGE)
-    return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def pixel_hash(patch: NDArray[np.uint8]) -> int:
