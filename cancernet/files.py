@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 
 try:
     import fcntl
@@ -32,13 +33,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     a file stays a link.
 
     Args:
-        path: The file, which need not exist yet; its folder has to.
+        path: The file; it need not exist yet, nor its folder.
 
     Yields:
         Where to write: a path of the same name in a temporary folder next to the file.
 
     Raises:
-        FileNotFoundError: Nothing was written there.
+        InputError: The file cannot be written: the disk is full or read-only, or nothing was written.
 
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "metrics.json") as partial:
@@ -47,11 +48,68 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ['metrics.json']
     """
     path = Path(path).resolve()
-    with _partial(path) as place:
-        yield place / path.name
-        sync(place / path.name)  # or a power cut could leave the new name with an empty file
-        (place / path.name).replace(path)
-        sync(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(path) as place:
+            yield place / path.name
+            sync(place / path.name)  # or a power cut could leave the new name with an empty file
+            (place / path.name).replace(path)
+            sync(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Return the line for what the operating system refused."""
+    reason = error.strerror or one_line(error)
+    return InputError(f"{path}: cannot be written ({reason}); free its disk, or give a place that can be written")
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Find out before a long work whether its results can be written; nothing stays behind.
+
+    Args:
+        folder: Where they will go; it need not exist yet.
+        size: Their bytes, about.
+
+    Raises:
+        InputError: They cannot.
+    """
+    existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"\0")
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if free < size:
+        needs = f"{size / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
+        raise InputError(f"{folder}: cannot be written ({needs}); free its disk, or give a place that can be written")
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let one process at a time make `path`; another one says that it waits, and goes on when the first has ended.
+
+    The lock is the operating system's, on a hidden file next to `path`: it holds across containers, and ends with its
+    process. Where a file system has no locks, nobody waits.
+    """
+    path = path.resolve()
+    place = path.with_name(f".{path.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with place.open("wb") as lock:
+            if _take_lock(lock, wait=False) is False:
+                print(f"{path}: another process is making it; waiting for that", file=sys.stderr, flush=True)
+                _take_lock(lock, wait=True)
+            if not place.exists() or not os.path.samestat(place.stat(), os.fstat(lock.fileno())):
+                continue  # the one before removed this file in the moment before it was locked
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows keeps what is open
+                    place.unlink()
+            return
 
 
 @contextmanager
@@ -108,37 +166,44 @@ def _make_locked(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left next to it.
+    """Remove what killed writers of any file have left in the folder of `path`.
 
     A writer that lives holds the lock of its folder, in this container or on another machine that shares the disk.
     """
     for name in os.listdir(path.parent):  # noqa: PTH208
-        current = name.startswith(f".{path.name}.") and name.endswith(".partial")
-        if current or name.startswith(f"{path.name}.partial-"):  # the second form is that of 0.1, without locks
+        place = path.parent / name
+        hidden = name.startswith(".") and name.endswith(".partial")
+        # Without a lock file only the name says whose it is; the second form is that of 0.1.
+        its_own = (hidden and name.startswith(f".{path.name}.")) or name.startswith(f"{path.name}.partial-")
+        if its_own or (hidden and (place / LOCK).exists()):
             with suppress(OSError):  # its writer may end at the same time
-                _remove_if_abandoned(path.parent / name)
+                _remove_if_abandoned(place)
 
 
 def _remove_if_abandoned(place: Path) -> None:
-    if fcntl is not None and (place / LOCK).exists():
+    taken: bool | None = None
+    if (place / LOCK).exists():
         with (place / LOCK).open("rb+") as lock:
-            if _take_lock(lock, wait=False):
+            taken = _take_lock(lock, wait=False)
+            if taken:
                 shutil.rmtree(place, ignore_errors=True)
-    elif time.time() - place.stat().st_mtime > ABANDONED_AFTER:
+    if taken is None and time.time() - place.stat().st_mtime > ABANDONED_AFTER:
         if place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
         else:
             place.unlink()
 
 
-def _take_lock(file: IO[bytes], wait: bool) -> bool:
-    """Lock a file until it is closed; False where another holds the lock or the file system has none."""
+def _take_lock(file: IO[bytes], wait: bool) -> bool | None:
+    """Lock a file until it is closed; False where another holds the lock, None where the file system has none."""
     if fcntl is None:
-        return False
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 
@@ -162,12 +227,8 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         InputError: The file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cancernet import files
+from cancernet.errors import InputError
 from cancernet.files import new_folder, remove_folder, replacing
 
 
@@ -38,7 +39,7 @@ def test_a_link_stays_a_link(tmp_path):
 def test_writing_nothing_leaves_the_old_file(tmp_path):
     file = tmp_path / "file"
     file.write_text("old")
-    with pytest.raises(FileNotFoundError), replacing(file):
+    with pytest.raises(InputError, match="No such file"), replacing(file):
         pass
     assert file.read_text() == "old"
 

@@ -5,11 +5,24 @@ import shutil
 import sys
 
 import torch
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_warn
 
+from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
+
+
+def refuse_batch_norm_sync(strategy: Strategy) -> None:
+    """Refuse to synchronise batch norm on the CPU, which torch cannot do.
+
+    Raises:
+        InputError: It was asked for.
+    """
+    # Lightning has no public name for it, and DDP would refuse with a traceback later.
+    if getattr(strategy, "_layer_sync", None) is not None:
+        raise InputError("trainer.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on the CPU")
 
 
 def keep_freed_memory() -> None:

@@ -11,7 +11,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.training.calibration import calibrate_checkpoint
-from cancernet.training.checkpoints import data_state, trusted_network_config
+from cancernet.training.checkpoints import data_state, require_data_record, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
 
@@ -47,9 +47,8 @@ def calibrate(
     """
     content = read_checkpoint(checkpoint)
     trusted_network_config(content, network)
+    require_data_record(content)
     state = data_state(content)
-    if not state:
-        raise InputError(f"{checkpoint}: holds no record of its data, so what it has seen is unknown; train again")
     given = {"root": root, "split": split, "cache": cache, "batch_size": batch_size}
     changes = {name: value for name, value in given.items() if value is not None}
     data = IDCDataModule(**{**state["arguments"], **changes})

@@ -1,12 +1,15 @@
 """What a checkpoint records, and where its results go."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from cancernet.checkpoints import read_checkpoint, replace_checkpoint
+from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
 from cancernet.model.registry import is_known
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
@@ -24,7 +27,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint atomically, and its folder where there is none."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace_checkpoint(path, checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -82,12 +84,14 @@ def recorded_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another network before any weight is read.
+def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any], data: object = None) -> None:
+    """Refuse a checkpoint of another network before any weight is read, and one without the record that `data` needs.
 
     Raises:
         InputError: Names the first difference.
     """
+    if isinstance(data, IDCDataModule):
+        require_data_record(checkpoint)
     recorded = network_config(checkpoint)
     for name, value in wanted.items():
         if recorded[name] != value:
@@ -96,6 +100,31 @@ def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any]) -> 
                 f"the checkpoint's network has {name} {recorded[name]!r}, this one {value!r}; "
                 f"give --model.{name} {recorded[name]!r}, or {other}"
             )
+
+
+def require_same_weights(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the network, by the first name that is missing, unknown or of another shape.
+
+    Raises:
+        InputError: Names it.
+    """
+    way_out = "the file is not whole or of another network: give another checkpoint"
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found or name not in wanted:
+            raise InputError(f"the checkpoint {'lacks' if name in wanted else 'has'} the weight {name}; {way_out}")
+        if found[name].shape != wanted[name].shape:
+            shapes = f"{tuple(found[name].shape)} in the checkpoint and {tuple(wanted[name].shape)} in this network"
+            raise InputError(f"the weight {name} is of shape {shapes}; {way_out}")
+
+
+def require_data_record(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that does not say what it has seen.
+
+    Raises:
+        InputError: Says so.
+    """
+    if not data_state(checkpoint):
+        raise InputError("the checkpoint holds no record of its data, so what it has seen is unknown; train again")
 
 
 def require_same_optimizer(checkpoint: dict[str, Any], wanted: OptimizerSettings) -> None:
@@ -122,7 +151,7 @@ def recorded_calibration(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     return checkpoint["cancernet"].get("calibration")
 
 
-def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the data module left in a checkpoint, empty where it left nothing."""
     return checkpoint.get("IDCDataModule", {})
 

@@ -1,6 +1,6 @@
 """The LightningModule: one step for all stages, over a Keras network that runs as fused torch calls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, Self, cast
 
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from cancernet import __version__
 from cancernet.checkpoints import read_checkpoint
 from cancernet.data.augment import symmetries
-from cancernet.errors import InputError
 from cancernet.model.registry import NetworkArguments, create_network
-from cancernet.training.acceleration import compile_network, keep_freed_memory
+from cancernet.training.acceleration import compile_network, keep_freed_memory, refuse_batch_norm_sync
 from cancernet.training.batch_norm import set_momentum
 from cancernet.training.callbacks.checkpoints import checkpoint_callbacks
 from cancernet.training.callbacks.figures import TensorBoardFigures
@@ -31,6 +30,7 @@ from cancernet.training.checkpoints import (
     recorded_settings,
     require_same_network,
     require_same_optimizer,
+    require_same_weights,
     trusted_network_config,
 )
 from cancernet.training.loss import ClassWeights, TrainingLoss, cross_entropy
@@ -137,6 +137,11 @@ class ClassificationTask(LightningModule):
         task.load_state_dict(content["state_dict"])
         return task if map_location is None else task.to(map_location)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as torch does; those of another network are refused by name (`InputError`)."""
+        require_same_weights(state_dict, self.state_dict())
+        return super().load_state_dict(state_dict, strict, assign)
+
     def configure_callbacks(self) -> Sequence[Callback]:
         """Bring what a run writes: checkpoints, record, calibration and figures of a fit, results of the rest."""
         trainer = self.trainer
@@ -234,8 +239,7 @@ class ClassificationTask(LightningModule):
         self.log_dict(scalars, sync_dist=True, prog_bar=False)
         if stage == "val":
             self.log("auroc", values["auroc"], prog_bar=True, logger=False, sync_dist=True)
-            # What TensorBoard's HPARAMS tab shows of a run.
-            self.log("hp_metric", values["auroc"], sync_dist=True)
+            self.log("hp_metric", values["auroc"], sync_dist=True)  # shown in TensorBoard's HPARAMS tab
 
     def _join_predictions(self) -> None:
         rows = torch.cat([index for index, _ in self._outputs])
@@ -271,11 +275,8 @@ class ClassificationTask(LightningModule):
             self.trainer.datamodule.load_state_dict(self._weights_state)  # type: ignore[attr-defined]
         device = self.trainer.strategy.root_device
         on_cpu = device.type == "cpu"
-        # Lightning has no public name for it, and DDP would refuse with a traceback right after this hook.
-        if on_cpu and stage == "fit" and getattr(self.trainer.strategy, "_layer_sync", None) is not None:
-            raise InputError(
-                "trainer.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on the CPU"
-            )
+        if on_cpu and stage == "fit":
+            refuse_batch_norm_sync(self.trainer.strategy)
         if on_cpu:
             keep_freed_memory()
         if mode := self.hparams["compile"]:
@@ -286,15 +287,14 @@ class ClassificationTask(LightningModule):
         checkpoint["cancernet"] = {"version": __version__, **self.description, "calibration": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network, and a resume under other optimiser settings.
+        """Refuse another network, a test of unknown cases, and a resume under other optimiser settings.
 
         Raises:
             InputError: Names the first difference.
         """
-        require_same_network(checkpoint, self.description)
+        require_same_network(checkpoint, self.description, getattr(self._trainer, "datamodule", None))
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         require_same_optimizer(checkpoint, self.optimizer)
         # Recalibrated statistics are for use; training goes on with those that it left.
-        trained = checkpoint["cancernet"].get("trained_statistics", {})
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **trained}
+        checkpoint["state_dict"] = checkpoint["state_dict"] | checkpoint["cancernet"].get("trained_statistics", {})

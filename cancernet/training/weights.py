@@ -13,7 +13,7 @@ from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
 from cancernet.model.registry import create_network
-from cancernet.training.checkpoints import data_state, network_config
+from cancernet.training.checkpoints import data_state, network_config, require_same_weights
 
 NETWORK_PREFIX = "network."
 """Before the network's names in the task's `state_dict`."""
@@ -40,7 +40,6 @@ def convert(file: Path, checkpoint: Path, image_size: int | None = None, flatten
     if checkpoint.suffix != ".ckpt":
         raise InputError(f"{checkpoint}: a checkpoint's name ends in .ckpt; name it {checkpoint.name}.ckpt")
     weights = read_weights(file, image_size, flatten)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     replace_checkpoint(checkpoint, make_checkpoint(weights))
     print(f"{weights.source}: {weights.classes} output unit{'s'[: weights.classes - 1]}, {_size(weights)}")
     print(checkpoint)
@@ -102,12 +101,12 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
         )
     size = len(NETWORK_PREFIX)
     state = {name[size:]: value for name, value in content["state_dict"].items() if name.startswith(NETWORK_PREFIX)}
-    wanted = network.state_dict()
-    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in wanted.items()}:
-        raise InputError(
-            f"model.weights: {file} holds a network for images of {recorded['image_size']} pixels; "
-            f"give --model.image_size {recorded['image_size']}"
-        )
+    try:
+        require_same_weights(state, network.state_dict())
+    except InputError as error:
+        size = recorded["image_size"]
+        hint = "" if size == description["image_size"] else f", or --model.image_size {size}, as it was trained"
+        raise InputError(f"model.weights: {file}: {error}{hint}") from error
     # Clones: a mapped file must not lie under weights that training writes to.
     network.load_state_dict({name: torch.clone(value) for name, value in state.items()})
     return data_state(content) or _nothing_known()

@@ -18,9 +18,10 @@ class ConfigFile(SaveConfigCallback):
     """Write the command line's configuration into the folder of a fit; a test leaves the run's own in place."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml`."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        """Write `config.yaml`, whole or not at all."""
+        log_dir = trainer.log_dir  # a broadcast: every process has to ask
+        if stage == "fit" and trainer.is_global_zero and log_dir is not None:
+            write_text(Path(log_dir) / CONFIGURATION, self.parser.dump(self.config, skip_none=False))
 
 
 class RunRecord(Callback):
