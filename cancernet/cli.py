@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from typing import get_args, get_origin
 
 from cancernet import __version__
-from cancernet.errors import InputError, explained, one_line
+from cancernet.errors import InputError, explained
+from cancernet.options import OneLineErrors, OptionParser
 
 DESCRIPTION = """\
 Train and evaluate CancerNet on patches of invasive ductal carcinoma (IDC) histology.
@@ -54,16 +55,15 @@ OWN_COMMANDS = {
 
 
 @explained("cancernet")
-def main(args: Sequence[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run a command.
 
     Args:
-        args: Command-line arguments without the program's name; those of the process where not given.
+        arguments: Command-line arguments without the program's name; those of the process where not given.
 
     Returns:
-        The exit status: 0, or 2 after one line on standard error that says what is wrong and the way out.
+        The exit status (see `errors.explained`).
     """
-    arguments = list(sys.argv[1:] if args is None else args)
     if not arguments or arguments[0].startswith("-"):
         return _answer_without_command(arguments)
     command, rest = arguments[0], arguments[1:]
@@ -81,7 +81,7 @@ def console() -> None:
 
 
 def _answer_without_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="cancernet",
         description=DESCRIPTION,
         epilog="Each command explains its options: cancernet COMMAND --help",
@@ -113,13 +113,15 @@ def _run_function(command: str, rest: list[str]) -> int:
     from docstring_parser import parse as parse_docstring
     from jsonargparse import ArgumentParser
 
-    class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-            raise InputError(f"{command}: {one_line(message)}")
+    from cancernet.yaml_files import bound_parsers
+
+    class Parser(OneLineErrors, ArgumentParser):
+        pass
 
     target, summary = OWN_COMMANDS[command]
     module, name = target.split(":")
     function: Callable[..., object] = getattr(import_module(module), name)
+    bound_parsers()
     parser = Parser(prog=f"cancernet {command}", description=summary)
     # A list without a default is what stands on the command line one after another, as files do.
     several = {

@@ -1,11 +1,17 @@
-"""What went wrong on the user's side, said in one line."""
+"""What went wrong, said in one line: by the user's hand (`InputError`), or by a fault of any package."""
 
+import logging
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec
 
-P = ParamSpec("P")
+FAULT, INPUT, INTERRUPTED = 1, 2, 130
+"""Exit statuses besides 0; the last is the shell's own for Ctrl-C."""
+DEBUG = "--debug"
+
+_debugging = ContextVar("debugging", default=False)
 
 
 class InputError(Exception):
@@ -17,36 +23,57 @@ class InputError(Exception):
 
 
 def one_line(message: object) -> str:
-    r"""Return a message of another package on one line.
+    r"""Return a message of another package on one line; of an error without a message, its name.
 
-    >>> one_line(ValueError("not\n   a number"))
-    'not a number'
+    >>> one_line(ValueError("not\n   a number")), one_line(MemoryError())
+    ('not a number', 'MemoryError')
     """
-    return " ".join(str(message).split())
+    line = " ".join(str(message).split())
+    return line or type(message).__name__
 
 
-def explained(program: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Make a command of a function that returns an exit status: what the user can mend becomes one line.
+def explained(program: str) -> Callable[[Callable[[list[str]], int]], Callable[..., int]]:
+    """Make a command of a function that takes arguments and returns an exit status: each error becomes one line.
 
     Args:
         program: The name that the line begins with.
 
     Returns:
-        A decorator; the command returns 2 after an `InputError`, and 130 when interrupted.
+        A decorator. The command takes the arguments, by default those of the process, and returns the status of the
+        function; 2 after an `InputError`, 1 after any other error, 130 when interrupted. With `--debug` among the
+        arguments the traceback is shown as well; it always goes to the log of this module, at level DEBUG.
     """
 
-    def decorate(command: Callable[P, int]) -> Callable[P, int]:
+    def decorate(command: Callable[[list[str]], int]) -> Callable[..., int]:
         @wraps(command)
-        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        def run(arguments: Sequence[str] | None = None) -> int:
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            # A command that runs another one in this process hands the wish down.
+            before = _debugging.set(_debugging.get() or DEBUG in given)
             try:
-                return command(*args, **kwargs)
-            except InputError as error:
-                print(f"{program}: error: {error}", file=sys.stderr)
-                return 2
+                return command([word for word in given if word != DEBUG])
             except KeyboardInterrupt:
                 print(f"{program}: interrupted", file=sys.stderr)
-                return 130
+                return INTERRUPTED
+            except Exception as error:
+                return _report(program, error)
+            finally:
+                _debugging.reset(before)
 
         return run
 
     return decorate
+
+
+def _report(program: str, error: Exception) -> int:
+    """Print an error and return its exit status."""
+    from cancernet.faults import describe_fault  # only a command that failed needs it
+
+    logging.getLogger(__name__).debug("%s failed", program, exc_info=error)
+    if _debugging.get():
+        traceback.print_exception(error)
+    status, line = (INPUT, str(error)) if type(error) is InputError else (FAULT, "")
+    if not line or "\n" in line:
+        status, line = describe_fault(error)
+    print(f"{program}: error: {line}", file=sys.stderr, flush=True)
+    return status

@@ -1,5 +1,6 @@
 """What many tests share: one small archive of colours that a network can learn, packed once."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from PIL import Image
 from cancernet.data.store.find import find_store
 from cancernet.data.store.store import PatchStore
 from tests.data.drawing import encode, patch_path, write_zip
+
+# A command says an error in one line; where a test fails, pytest shows the traceback from the log.
+logging.getLogger("cancernet.errors").setLevel(logging.DEBUG)
 
 
 def learnable_files(cases: int = 12, columns: int = 5, rows: int = 4, seed: int = 0) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 from cancernet.evaluation.values import Record
 from cancernet.files import write_json
 
@@ -31,7 +31,7 @@ def read_record(kind: type[R], path: Path, again: str) -> R:
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)}); {again}") from error
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {again}") from error
     except ValidationError as error:
         problems = error.errors(include_url=False)
         missing = [_place(problem["loc"]) for problem in problems if problem["type"] == "missing"]
@@ -45,12 +45,6 @@ def read_record(kind: type[R], path: Path, again: str) -> R:
         else:
             reason = f"{_place(first['loc'])} is {str(first['input'])[:40]!r} ({first['msg']})"
         raise InputError(f"{path}: {reason}; {again}") from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, for a message of one line."""
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _place(location: tuple[int | str, ...]) -> str:

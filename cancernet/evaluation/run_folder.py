@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import draw_confusion_matrix
 from cancernet.evaluation.metrics import confusion
 from cancernet.evaluation.pictures import Pictures
-from cancernet.evaluation.records import first_line, read_record, write_record
+from cancernet.evaluation.records import read_record, write_record
 from cancernet.evaluation.results import ContextResult, Origin, PredictionsOrigin, TestMetrics
 from cancernet.files import replacing, write_text
 
@@ -220,7 +220,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         else:
             raise InputError(f"{folder}: neither {' nor '.join(PREDICTIONS)} there; {AGAIN}")
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: predictions cannot be read ({first_line(error)}); {AGAIN}") from error
+        raise InputError(f"{folder}: predictions cannot be read ({one_line(error)}); {AGAIN}") from error
     if "part" not in table:  # version 0.1 called it split
         table = table.rename(columns={"split": "part"})
     missing = [name for name in COLUMNS if name not in table]
@@ -229,7 +229,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     try:
         numbers = {name: pd.to_numeric(table[name]) for name in NUMBERS}
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder}: predictions hold what is no number ({first_line(error)}); {AGAIN}") from error
+        raise InputError(f"{folder}: predictions hold what is no number ({one_line(error)}); {AGAIN}") from error
     table = table.assign(path=table["path"].astype(str), case=table["case"].astype(str), **numbers)
     probability = table["probability"].to_numpy(dtype=np.float64)
     if not ((probability >= 0) & (probability <= 1)).all() or not np.isfinite(table["logit"]).all():
@@ -249,7 +249,7 @@ def _read_pictures(folder: Path, rows: int) -> Pictures | None:
         with np.load(path, allow_pickle=False) as arrays:
             pictures = Pictures(*(arrays[name] for name in ("thumbnail", "mistake_row", "mistake_image")))
     except Exception as error:  # a broken archive raises errors of zip, zlib and NumPy
-        raise InputError(f"{path}: cannot be read ({first_line(error)}); {AGAIN}") from error
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {AGAIN}") from error
     fitting = (
         pictures.thumbnail.ndim == 4
         and pictures.mistake_image.ndim == 4

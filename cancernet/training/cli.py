@@ -14,11 +14,13 @@ from cancernet.checkpoints import read_checkpoint
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, one_line
 from cancernet.evaluation.terminal import print_metrics
+from cancernet.options import OneLineErrors
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import ConfigFile
 from cancernet.training.checkpoints import data_state, trusted_network_config
 from cancernet.training.task import ClassificationTask
+from cancernet.yaml_files import bound_parsers
 
 RENAMED = {
     "learning_rate": "optimizer.lr",
@@ -32,18 +34,16 @@ RENAMED = {
 """Options of the model in version 0.1.0 -> today's."""
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser that reports an error in one line, without its usage text."""
+class OneLineParser(OneLineErrors, LightningArgumentParser):
+    """A parser of Lightning's options whose errors are one line."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Raise `InputError` with the message on one line, and today's name of an option that was renamed."""
-        line = one_line(message)
+    def hint(self, line: str) -> str:
+        """Return today's name of an option that was renamed."""
         old = next((name for name in RENAMED if re.search(rf"\bmodel\.{name}\b", line)), None)
-        hint = "" if old is None else f"; model.{old} is now model.{RENAMED[old]}"
         for group in ("optimizer", "schedule"):
             if f'"model.{group}": Unable to load config' in line:
-                hint = f"; model.{group} is now a group: model.{group}.name, and its settings next to it"
-        raise InputError(line + hint)
+                return f"; model.{group} is now a group: model.{group}.name, and its settings next to it"
+        return "" if old is None else f"; model.{old} is now model.{RENAMED[old]}"
 
 
 class CancerNetCLI(LightningCLI):
@@ -158,6 +158,7 @@ def run(command: str, arguments: list[str]) -> None:
         InputError: What is wrong and the way out.
     """
     _quieten()
+    bound_parsers()
     try:
         CancerNetCLI(
             ClassificationTask,

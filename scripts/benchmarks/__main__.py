@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from cancernet.errors import explained
+from cancernet.options import OptionParser
 from scripts.benchmarks.commands import measure_entries, measure_packing, measure_startup
 from scripts.benchmarks.machine import describe_machine, load_average
 from scripts.benchmarks.race import Figure, print_table, write_markdown
@@ -26,7 +29,8 @@ IN_PRECISIONS = ("step", "inference", "networks", "epoch")
 """Sections that measure each precision."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+@explained("benchmark")
+def main(arguments: list[str]) -> int:
     """Run the sections that were asked for."""
     options = _parse(arguments)
     console = Console()
@@ -83,9 +87,9 @@ def _measurement(section: str, options: argparse.Namespace, folder: Path) -> Cal
     return lambda: measure_packing(folder, options.files, options.rounds, options.workers)
 
 
-def _parse(arguments: list[str] | None) -> Any:
+def _parse(arguments: list[str]) -> Any:
     sections = "\n".join(f"  {name:10} {text}" for name, text in SECTIONS.items())
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="scripts/benchmark",
         description=f"Measure side by side, in turns; medians of the rounds. Sections (default: all):\n{sections}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -118,4 +122,4 @@ def _parse(arguments: list[str] | None) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,5 @@
 """Train variants of one configuration and compare them on the validation part: the effect of each ingredient."""
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ import yaml
 
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.report.formatting import figure, signed
+from cancernet.options import OptionParser
+from cancernet.yaml_files import read_yaml
 from scripts.studies.repeat import VALIDATION_FIGURES, Trial, plan, repeat
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
@@ -38,10 +39,7 @@ def read_variants(file: Path) -> list[Variant]:
     Raises:
         InputError: It cannot be read, or holds something else.
     """
-    try:
-        variants = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    variants = read_yaml(file)
     if not isinstance(variants, dict) or not all(isinstance(change, dict) for change in variants.values()):
         raise InputError(f"{file}: expected the name of each variant, and below it what it changes, as in {VARIANTS}")
     return [
@@ -77,11 +75,9 @@ def tabulate(runs: dict[str, pd.DataFrame]) -> str:
 
 
 @explained("ablate")
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run from the command line; see `scripts/ablate`."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/ablate", description=__doc__, epilog="All other options go to `cancernet fit`."
-    )
+    parser = OptionParser(prog="scripts/ablate", description=__doc__, epilog="All other options go to `cancernet fit`.")
     parser.add_argument("output", type=Path, help="folder of all runs and of the table")
     parser.add_argument("--variants", type=Path, default=VARIANTS, help="YAML file of variants; the first is the base")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")

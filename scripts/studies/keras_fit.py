@@ -4,7 +4,6 @@ Network, compiled model, optimizer, loss, class weights, batch norm and dropout 
 augmentation are this project's, so that only the way of training can make a difference.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import keras  # noqa: E402  (the backend must be settled before)
 from cancernet.data.augment import scale_and_augment  # noqa: E402
 from cancernet.data.datamodule import IDCDataModule  # noqa: E402
 from cancernet.model.network import CancerNet  # noqa: E402
+from cancernet.options import OptionParser  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 from scripts.studies.repeat import (  # noqa: E402
     Trial,
@@ -115,9 +115,9 @@ def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) 
 
 
 @explained("fit_by_keras")
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run from the command line; see `scripts/fit_by_keras`."""
-    parser = argparse.ArgumentParser(prog="scripts/fit_by_keras", description=__doc__)
+    parser = OptionParser(prog="scripts/fit_by_keras", description=__doc__)
     parser.add_argument("output", type=Path, help="folder of all runs, for `scripts/repeat --against`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the training part (40)")

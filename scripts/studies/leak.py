@@ -1,6 +1,5 @@
 """Measure what a split by patch hides: one recipe, one data set, split by patch and by case."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cancernet.errors import explained
+from cancernet.options import OptionParser
 from scripts.studies.repeat import plan, repeat, summarise
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "original.yaml"
@@ -68,9 +68,9 @@ def draw(runs: pd.DataFrame, seeds: int) -> Figure:
 
 
 @explained("measure_leak")
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run from the command line; see `scripts/measure_leak`."""
-    parser = argparse.ArgumentParser(prog="scripts/measure_leak", description=__doc__)
+    parser = OptionParser(prog="scripts/measure_leak", description=__doc__)
     parser.add_argument("archive", help="root of the data, as --data.root takes it")
     parser.add_argument(
         "--output", type=Path, default=Path("lightning_logs") / "leak", help="folder of runs and results"

@@ -1,6 +1,5 @@
 """Train and test one configuration over several seeds and folds; finished runs are kept."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 
 from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main as cancernet
@@ -20,7 +18,9 @@ from cancernet.evaluation.comparison import align
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.run_folder import METRICS, Run, read_metrics, read_run
 from cancernet.files import write_json
+from cancernet.options import OptionParser
 from cancernet.training.checkpoints import recorded_calibration
+from cancernet.yaml_files import read_yaml
 
 Part = Literal["validation", "test"]
 
@@ -142,7 +142,7 @@ def _spell_out(arguments: Sequence[str]) -> list[Any]:
         name, _, value = argument.partition("=")
         file = value if name in CONFIG_OPTIONS else argument if previous in CONFIG_OPTIONS else ""
         readable = file != "" and Path(file).is_file()
-        spelled.append(yaml.safe_load(Path(file).read_text(encoding="utf-8")) if readable else argument)
+        spelled.append(read_yaml(file) if readable else argument)
         previous = argument
     return spelled
 
@@ -224,11 +224,9 @@ def run_command(arguments: list[str]) -> None:
 
 
 @explained("repeat")
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run from the command line; see `scripts/repeat`."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/repeat", description=__doc__, epilog="All other options go to `cancernet fit`."
-    )
+    parser = OptionParser(prog="scripts/repeat", description=__doc__, epilog="All other options go to `cancernet fit`.")
     parser.add_argument("output", type=Path, help="folder of all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
     parser.add_argument("--folds", type=int, help="one run a fold of every seed")
