@@ -10,6 +10,8 @@ from functools import wraps
 FAULT, INPUT, INTERRUPTED = 1, 2, 130
 """Exit statuses besides 0; the last is the shell's own for Ctrl-C."""
 DEBUG = "--debug"
+LONGEST = 500
+"""Letters of another package's message that are shown."""
 
 _debugging = ContextVar("debugging", default=False)
 
@@ -20,6 +22,12 @@ class InputError(Exception):
     The message is one line for the person at the terminal: what is wrong, where (the file, option or value as it was
     received) and the way out. The command line prints it without a traceback and leaves with status 2.
     """
+
+
+def brief(message: object) -> str:
+    """Return a message of another package on one line that is not too long (see `one_line`)."""
+    line = one_line(message)
+    return line[:LONGEST] + " ..." if len(line) > LONGEST else line
 
 
 def one_line(message: object) -> str:

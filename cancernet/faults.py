@@ -8,10 +8,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from cancernet.errors import DEBUG, FAULT, INPUT, InputError, one_line
+from cancernet.errors import DEBUG, FAULT, INPUT, InputError, brief
 
-LONGEST = 300
-"""Letters of another package's message that are shown."""
 FULL_BELOW = 1 << 24
 """Bytes; a file system with less free counts as full."""
 
@@ -104,5 +102,4 @@ def _name_and_line(error: BaseException) -> tuple[str, str]:
             return found[1], found[2]
     # torch puts a C++ stack below an empty line or these words.
     name = type(error).__name__
-    line = one_line(re.split(r"\n\s*\n|Exception raised from|\n\s*frame #", text)[0] or name)
-    return name, line[:LONGEST] + " ..." if len(line) > LONGEST else line
+    return name, brief(re.split(r"\n\s*\n|Exception raised from|\n\s*frame #", text)[0] or name)

@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from cancernet.errors import DEBUG, InputError, one_line
+from cancernet.errors import DEBUG, InputError, brief
 
 
 class OneLineErrors:
@@ -11,7 +11,7 @@ class OneLineErrors:
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `InputError` with the message on one line, and the way out where `hint` knows one."""
-        line = one_line(message)
+        line = brief(message)
         raise InputError(line + self.hint(line)) from ex
 
     def hint(self, line: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cancernet.errors import InputError, one_line
+from cancernet.errors import InputError, brief
 
 LARGEST = 1 << 20
 """Bytes of a file and letters of a text."""
@@ -53,7 +53,7 @@ def check_yaml(text: str) -> None:
             open_nodes.append((event.anchor, nodes))
             nodes += 1
         elif isinstance(event, yaml.ScalarEvent):
-            if event.style is None and len(event.value) > LONGEST_PLAIN:
+            if not event.style and len(event.value) > LONGEST_PLAIN:
                 raise yaml.YAMLError(f"line {line}: holds a value of {len(event.value):,} letters without quotes")
             sizes[event.anchor or ""] = 1
             nodes += 1
@@ -87,18 +87,18 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"{path}: is no YAML (not UTF-8 text at byte {error.start}); give a text file") from error
     # An impossible date, for one, is a ValueError.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({one_line(error)}); correct it") from error
+        raise InputError(f"{path}: cannot be read as YAML ({brief(error)}); correct it") from error
 
 
 @cache
 def bound_parsers() -> None:
     """Make the parsers of jsonargparse read YAML, in files and on the command line, within the bounds."""
-    from jsonargparse import get_loader, set_loader
+    # `set_loader` would not do: values of options are read by this one in any case.
+    from jsonargparse import _loaders_dumpers
 
-    load = get_loader("yaml")
+    class BoundedLoader(_loaders_dumpers.get_yaml_default_loader()):  # type: ignore[misc]
+        def __init__(self, stream: str) -> None:
+            check_yaml(stream)
+            super().__init__(stream)
 
-    def load_bounded(text: str) -> Any:
-        check_yaml(text)
-        return load(text)
-
-    set_loader("yaml", load_bounded, (yaml.YAMLError,))
+    _loaders_dumpers.yaml_default_loader = BoundedLoader
