@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 from cancernet.files import replacing
 
 ENTRIES: dict[str, dict[str, type]] = {
