@@ -101,4 +101,4 @@ def bound_parsers() -> None:
             check_yaml(stream)
             super().__init__(stream)
 
-    _loaders_dumpers.yaml_default_loader = BoundedLoader
+    _loaders_dumpers.yaml_default_loader = BoundedLoader  # type: ignore[assignment]
