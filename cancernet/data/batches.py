@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cancernet.data.store.store import PatchStore
+from cancernet.errors import InputError
 
 Batch = dict[str, Any]
 
@@ -63,6 +64,9 @@ class BatchSampler(DistributedSampler[np.ndarray]):
 
     It is a `DistributedSampler` so that Lightning leaves it in place: its own would repeat patches in evaluation.
 
+    Attributes:
+        start: Number of batches that the next pass leaves out at its beginning.
+
     Args:
         rows: (M,) store rows of the part.
         batch_size: Patches per batch and process.
@@ -81,6 +85,12 @@ class BatchSampler(DistributedSampler[np.ndarray]):
         self.rows = np.asarray(rows, dtype=np.int64)
         self.batch_size = batch_size
         self.world_size = world_size
+        self.start = 0
+
+    @property
+    def order(self) -> int:
+        """A checksum of all that the order of an epoch's batches depends on, besides the epoch."""
+        return zlib.crc32(self.rows.tobytes(), zlib.crc32(repr((self.shuffle, self.seed)).encode()))
 
     def __len__(self) -> int:
         return -(-self._share() // self.batch_size)
@@ -94,8 +104,72 @@ class BatchSampler(DistributedSampler[np.ndarray]):
         else:
             rows = np.concatenate([rows, np.full(missing, PADDING, dtype=np.int64)])
         rows = rows[self.rank :: self.world_size]
-        for start in range(0, len(rows), self.batch_size):
+        for start in range(self.start * self.batch_size, len(rows), self.batch_size):
             yield rows[start : start + self.batch_size].copy()
 
     def _share(self) -> int:
         return -(-len(self.rows) // self.world_size)
+
+
+class PatchLoader(DataLoader[Batch]):
+    """A loader with a `BatchSampler` that knows how far it is in its epoch, so that an interrupted one can be finished.
+
+    It takes no number from torch's global generator: what dropout draws then depends on the training steps alone.
+    """
+
+    _given = 0
+    _resumed: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, patches: Patches, sampler: BatchSampler, workers: int = 0, pin_memory: bool = False) -> "PatchLoader":
+        """Build a loader.
+
+        Args:
+            patches: What is loaded.
+            sampler: Says which rows each batch holds.
+            workers: Processes that gather batches; 0 for none but this.
+            pin_memory: Whether batches lie in memory that a GPU reads at once.
+        """
+        return cls(
+            patches,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches of the sampler's epoch; after `load_state_dict` those that are left of it."""
+        # A generator: nothing happens before the first batch is asked for, when Lightning has set the sampler's epoch.
+        state, self._resumed = self._resumed, None
+        sampler: Any = self.sampler
+        sampler.start = self._given = 0 if state is None else self._left_at(state)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position: the epoch, the batches that it has given, and what their rows depend on."""
+        sampler: Any = self.sampler
+        processes = {"batch_size": sampler.batch_size, "world_size": sampler.world_size}
+        return {"epoch": sampler.epoch, "given": self._given, "order": sampler.order, **processes}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Start the next pass where another loader was, if that pass is of the same epoch."""
+        self._resumed = state_dict
+
+    def _left_at(self, state: dict[str, int]) -> int:
+        here = {**self.state_dict(), "given": state["given"]}
+        if state["epoch"] != here["epoch"]:
+            return 0
+        for name in ("batch_size", "world_size", "order"):
+            if state[name] != here[name]:
+                what = "data, split or seed" if name == "order" else name.replace("world_size", "number of processes")
+                raise InputError(
+                    f"resuming in the middle of an epoch needs the same {what} as before ({state[name]}, now "
+                    f"{here[name]}), or patches would count twice or not at all; leave it as it was, or resume from a "
+                    "checkpoint of an epoch's end, such as last.ckpt"
+                )
+        return state["given"]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from cancernet.checkpoints import read_checkpoint
 from cancernet.data.augment import Operation, scale_and_augment
-from cancernet.data.batches import Batch, BatchSampler, Patches
+from cancernet.data.batches import Batch, BatchSampler, Patches, PatchLoader
 from cancernet.data.split_rules import PARTS
 from cancernet.data.splits import Split, check_parts, make_split
 from cancernet.data.stains import measure_stains
@@ -246,22 +246,16 @@ class IDCDataModule(LightningDataModule):
             Batches with `image` as float32 (B, 3, H, W) in [0, 1].
         """
         sampler = BatchSampler(rows, batch_size, shuffle, seed=0, rank=0, world_size=1)
-        for batch in DataLoader(Patches(self.store, with_images=True, seed=0), batch_size=None, sampler=sampler):
+        for batch in PatchLoader.of(Patches(self.store, with_images=True, seed=0), sampler):
             moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
             yield self._scale(moved, ())
 
     def _loader(self, rows: np.ndarray, shuffle: bool) -> DataLoader:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        resident = self._keep_on_device()
-        return DataLoader(
-            Patches(self.store, with_images=not resident, seed=self.seed),
-            batch_size=None,
-            sampler=BatchSampler(rows, self.batch_size, shuffle, self.seed, rank, world_size),
-            num_workers=self.loader_workers,
-            persistent_workers=self.loader_workers > 0,
-            pin_memory=self._device().type == "cuda",
-        )
+        patches = Patches(self.store, with_images=not self._keep_on_device(), seed=self.seed)
+        sampler = BatchSampler(rows, self.batch_size, shuffle, self.seed, rank, world_size)
+        return PatchLoader.of(patches, sampler, self.loader_workers, pin_memory=self._device().type == "cuda")
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
@@ -88,10 +88,43 @@ class StageMetrics(nn.Module):
         """Return the members of `build_metrics`, and `loss`."""
         return {**self.collection.compute(), "loss": self.loss.compute()}
 
+    def state(self) -> list[dict[str, Any]]:
+        """Return all that was taken in since the last reset, in the CPU's memory; see `restore`."""
+        return [
+            {"updates": metric.update_count, **{name: _on_cpu(value) for name, value in metric.metric_state.items()}}
+            for metric in self._holders()
+        ]
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Go on from the state of another instance, on the device of this one."""
+        self.reset()
+        for metric, values in zip(self._holders(), state, strict=True):
+            for name in metric.metric_state:
+                setattr(metric, name, _on_device(values[name], metric.device))
+            metric._update_count = values["updates"]
+
+    def _holders(self) -> list[Metric]:
+        """Return one metric of each group that shares its state, and the loss."""
+        shared = [self.collection.__getitem__(group[0], False) for group in self.collection.compute_groups.values()]
+        return [*shared, self.loss]
+
     def reset(self) -> None:
         """Forget all batches."""
         self.collection.reset()
         self.loss.reset()
+
+
+def _on_device(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    """Copy a state: one that lies in a file is not to be written to."""
+    if isinstance(value, list):
+        return [part.to(device, copy=True) for part in value]
+    return value.to(device, copy=True)
+
+
+def _on_cpu(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    if isinstance(value, list):
+        return [torch.cat(value).cpu()] if value else []
+    return value.cpu()
 
 
 def probability_of(logit: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -20,10 +19,8 @@ from cancernet.data.augment import symmetries
 from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory, refuse_batch_norm_sync
 from cancernet.training.batch_norm import set_momentum
-from cancernet.training.callbacks.checkpoints import checkpoint_callbacks
-from cancernet.training.callbacks.figures import TensorBoardFigures
+from cancernet.training.callbacks import fit_callbacks
 from cancernet.training.callbacks.results import ResultFiles
-from cancernet.training.callbacks.run_record import Calibration, RunRecord
 from cancernet.training.checkpoints import (
     NETWORK,
     AtomicCheckpointIO,
@@ -147,14 +144,7 @@ class ClassificationTask(LightningModule):
         trainer = self.trainer
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        if trainer.state.fn != TrainerFn.FITTING:
-            return [ResultFiles()]
-        callbacks: list[Callback] = [RunRecord(), Calibration()]
-        if trainer.loggers:
-            callbacks.append(LearningRateMonitor(logging_interval="epoch"))
-            if not any(isinstance(callback, TensorBoardFigures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-                callbacks.append(TensorBoardFigures())
-        return [*callbacks, *checkpoint_callbacks(trainer)]
+        return fit_callbacks(trainer) if trainer.state.fn == TrainerFn.FITTING else [ResultFiles()]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logit of IDC.

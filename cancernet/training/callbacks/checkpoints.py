@@ -1,6 +1,7 @@
 """The checkpoints of a run: the best epoch and the last, always in the run's own folder."""
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from cancernet.training.checkpoints import run_folder
+
+LATEST = "latest"
+"""Name of the checkpoint within an epoch; it is there to resume from, and not calibrated."""
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -18,6 +22,29 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     _restored: dict[str, Any] | None = None
+
+    def free_interval(self) -> dict[str, Any]:
+        """Watch a metric once a validation, and return the interval in steps or time that was asked for instead."""
+        interval = {"every_n_train_steps": self._every_n_train_steps, "train_time_interval": self._train_time_interval}
+        if self.monitor is None or not any(interval.values()):
+            return {}
+        self._every_n_epochs, self._every_n_train_steps, self._train_time_interval = 1, 0, None
+        return interval
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where a number of steps or a time asks for it, unless a validation has to come first."""
+        if at_rest(trainer):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; in the middle of an epoch also what had to wait for the validation."""
+        super().on_validation_end(trainer, pl_module)
+        every = self._every_n_train_steps
+        waited = self.monitor is None and every > 0 and trainer.global_step % every == 0
+        if waited and not at_epoch_end(trainer) and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until the folder of this run is known."""
@@ -52,6 +79,41 @@ class RunCheckpoint(ModelCheckpoint):
         return str(copy)
 
 
+class LatestCheckpoint(RunCheckpoint):
+    """Keep the newest state within an epoch as `latest.ckpt`, to resume from.
+
+    Args:
+        every_n_train_steps: Steps between two of them; 0 for none.
+        train_time_interval: Time between two of them.
+    """
+
+    def __init__(self, every_n_train_steps: int = 0, train_time_interval: timedelta | None = None) -> None:
+        steps = None if train_time_interval is not None else every_n_train_steps
+        super().__init__(
+            filename=LATEST,
+            every_n_epochs=0,
+            every_n_train_steps=steps,
+            train_time_interval=train_time_interval,
+            enable_version_counter=False,
+        )
+
+
+def at_epoch_end(trainer: Trainer) -> bool:
+    """Tell whether the current batch is the last one of its epoch."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def at_rest(trainer: Trainer) -> bool:
+    """Tell whether a run can be resumed exactly from the end of the current batch.
+
+    Not where gradients are being accumulated; nor where a validation or the end of the epoch is due, which Lightning
+    would leave out on resuming.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    due = at_epoch_end(trainer) or loop._should_accumulate()
+    return not due and (fetcher is None or not loop._should_check_val_fx(fetcher))
+
+
 def best_checkpoint() -> RunCheckpoint:
     """Return the callback that keeps the epoch of the highest AUROC on the validation part."""
     return RunCheckpoint(
@@ -73,11 +135,14 @@ def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
     if not trainer.checkpoint_callbacks:
         return []  # enable_checkpointing=False
     given = [callback for callback in trainer.checkpoint_callbacks if not _is_default(callback)]
+    # A metric changes with a validation: the best is told then, and what is asked for by steps or time is the latest.
+    intervals = [callback.free_interval() for callback in given if isinstance(callback, RunCheckpoint)]
+    latest = LatestCheckpoint(**next((interval for interval in intervals if interval), {}))
     if not any(getattr(callback, "monitor", None) for callback in given):
         given.append(best_checkpoint())
     if not any(getattr(callback, "filename", None) == "last" for callback in given):
         given.append(last_checkpoint())
-    return given
+    return [*given, latest]
 
 
 def saved_checkpoints(trainer: Trainer) -> list[Path]:
@@ -85,7 +150,7 @@ def saved_checkpoints(trainer: Trainer) -> list[Path]:
     names = [
         name
         for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint)
+        if isinstance(callback, ModelCheckpoint) and callback.filename != LATEST
         for name in (callback.best_model_path, callback.last_model_path)
     ]
     return sorted({Path(name).resolve() for name in names if name and Path(name).is_file()})
