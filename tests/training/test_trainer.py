@@ -38,6 +38,7 @@ def python_trainer(root: Path, **options) -> Trainer:
 @pytest.fixture(scope="module")
 def fit_arguments(archive, cache) -> list[str]:
     data = [f"--data.root={archive}", f"--data.cache={cache}", "--data.batch_size=32"]
+    data += ["--data.stain_normalization=0.5"]
     return ["--config=configs/cancernet.yaml", *data, "--trainer.max_epochs=2", *QUIET]
 
 
