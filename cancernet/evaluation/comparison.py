@@ -7,8 +7,9 @@ import pandas as pd
 
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, differences_of
+from cancernet.evaluation.integrity import refuse_part
 from cancernet.evaluation.results import ComparedRun, Comparison, Provenance
-from cancernet.evaluation.run_folder import Run
+from cancernet.evaluation.run_folder import AGAIN, Run
 from cancernet.evaluation.values import Bootstrap, BothIntervals, Difference, PerMetric
 
 SHOWN = 3
@@ -19,8 +20,10 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     """Compare each run with the first one.
 
     Raises:
-        InputError: The runs were tested on different patches.
+        InputError: The runs were tested on different patches, or one on a part of them.
     """
+    for run in runs:
+        refuse_part(run.folder, run.metrics, AGAIN)
     tables = align(runs)
     settings = Bootstrap.model_validate(runs[0].metrics.intervals)
     names = _names(runs)

@@ -31,6 +31,30 @@ from cancernet.evaluation.values import (
 T = TypeVar("T")
 
 
+class Extent(Record):
+    """How much of the data was run."""
+
+    evaluated: Count
+    patches: Count = Field(description="Of which the whole consists.")
+
+
+class Completeness(Record):
+    """Whether results are of all patches, and the files that belong to them."""
+
+    whole: bool = Field(default=True, description="false for a part: under limit_test_batches, limit_predict_batches.")
+    extent: Extent | None = Field(default=None, description="Patches run; null in files of version 0.1.0.")
+    sha256: dict[str, str] | None = Field(default=None, description="Checksums of the files next to this one, by name.")
+
+    @property
+    def part_of(self) -> str | None:
+        """How many patches of how many these results are of; None where they are of all."""
+        if self.whole:
+            return None
+        if self.extent is None:
+            return "some of the patches"
+        return f"{self.extent.evaluated:,} of {self.extent.patches:,} patches"
+
+
 class Provenance(Record):
     """Data, split and checkpoint behind predictions."""
 
@@ -58,7 +82,7 @@ class Origin(Record):
     temperature: float | None = Field(description="Fitted on validation; null likewise.")
 
 
-class PredictionsOrigin(Origin, Provenance):
+class PredictionsOrigin(Origin, Provenance, Completeness):
     """`predictions.json`: what predictions that were not evaluated come from."""
 
 
@@ -155,7 +179,7 @@ class Environment(Record):
     versions: dict[str, str | None]
 
 
-class TestMetrics(Evaluation):
+class TestMetrics(Evaluation, Completeness):
     """`metrics.json`: what `cancernet test` found. The positive class is IDC; null stands for what is undefined."""
 
     __test__: ClassVar[bool] = False  # not a test case for pytest

@@ -1,6 +1,6 @@
 """Read and write a run folder: what `fit`, `test`, `predict` and `context` leave there, checked when it is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ import pandas as pd
 from cancernet.errors import InputError, one_line
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import draw_confusion_matrix
-from cancernet.evaluation.metrics import confusion
+from cancernet.evaluation.integrity import check_figures, check_files, checksums, refuse_part
 from cancernet.evaluation.pictures import Pictures
 from cancernet.evaluation.records import read_record, write_record
-from cancernet.evaluation.results import ContextResult, Origin, PredictionsOrigin, TestMetrics
+from cancernet.evaluation.results import Completeness, ContextResult, Origin, PredictionsOrigin, TestMetrics
 from cancernet.files import replacing, write_text
 
 CONFIGURATION = "config.yaml"
@@ -103,17 +103,24 @@ def write_tested(folder: Path, metrics: TestMetrics, table: pd.DataFrame, pictur
     # An open file: given a path, NumPy appends its own ending to the name.
     with replacing(folder / PICTURES) as path, path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **vars(pictures))
-    write_record(folder / METRICS, metrics)
     title = f"{metrics.patches:,} {metrics.part} patches, threshold {metrics.threshold:g}"
     figure = draw_confusion_matrix(np.array(metrics.confusion_matrix), title, metrics.synthetic)
     with replacing(folder / CONFUSION_MATRIX) as path:
         figure.savefig(path, format="png")
+    # Last, as its checksums belong to the others: a test that is interrupted here is found by them.
+    _write_sealed(folder, METRICS, metrics, (*PREDICTIONS, PICTURES, CONFUSION_MATRIX))
 
 
 def write_predicted(folder: Path, origin: PredictionsOrigin, table: pd.DataFrame) -> None:
     """Write predictions that are not evaluated, and what they come from."""
     _write_predictions(folder, table)
-    write_record(folder / ORIGIN, origin)
+    _write_sealed(folder, ORIGIN, origin, PREDICTIONS)
+
+
+def _write_sealed(folder: Path, name: str, record: Completeness, files: Sequence[str]) -> None:
+    """Write a record with the checksums of the files that it belongs to."""
+    sha256 = checksums(folder / file for file in files)
+    write_record(folder / name, record.model_copy(update={"sha256": sha256}))
 
 
 def _write_predictions(folder: Path, table: pd.DataFrame) -> None:
@@ -144,7 +151,8 @@ def read_run(folder: str | Path) -> Run:
     configuration = _nearest(folder, CONFIGURATION)
     text = None if configuration is None else configuration.read_text(encoding="utf-8", errors="replace")
     run = Run(folder, metrics, predictions, _read_pictures(folder, len(predictions)), text)
-    _check_belonging(run)
+    check_figures(folder / METRICS, metrics, run.tested, AGAIN)
+    check_files(folder, metrics.sha256, AGAIN)
     return run
 
 
@@ -171,6 +179,23 @@ def read_origin(folder: Path) -> Origin:
     if not (folder / METRICS).is_file():
         raise InputError(f"{folder}: neither {METRICS} nor {ORIGIN} there; {AGAIN}")
     return read_metrics(folder).origin
+
+
+def read_whole(folder: Path) -> tuple[pd.DataFrame, Origin]:
+    """Read the predictions of a folder and what they come from, where they are of all patches and as they were written.
+
+    Raises:
+        InputError: They are missing, broken, changed or of a part.
+    """
+    predictions, origin = read_predictions(folder), read_origin(folder)
+    name = ORIGIN if (folder / ORIGIN).is_file() else METRICS
+    completeness = read_record(Completeness, folder / name, AGAIN)
+    refuse_part(folder, completeness, AGAIN)
+    if name == METRICS:
+        tested = predictions[predictions["part"] == "test"]
+        check_figures(folder / METRICS, read_metrics(folder), tested, AGAIN)
+    check_files(folder, completeness.sha256, AGAIN)
+    return predictions, origin
 
 
 def read_contexts(folder: Path) -> Iterator[tuple[Path, ContextResult]]:
@@ -266,19 +291,3 @@ def _nearest(folder: Path, name: str) -> Path | None:
     """Return a file of the run: results on other data lie in a folder below the one that holds it."""
     places = (folder / name, folder.resolve().parent / name)
     return next((path for path in places if path.is_file()), None)
-
-
-def _check_belonging(run: Run) -> None:
-    """Refuse a metrics.json that does not describe the predictions next to it: a page of two runs would mislead."""
-    if run.tested.empty:
-        raise InputError(f"{run.folder}: predictions hold no patch of the test part; {AGAIN}")
-    matrix = confusion(run.tested["label"], run.tested["probability"], 0.5).matrix
-    if matrix != run.metrics.confusion_matrix:
-        raise InputError(
-            f"{run.folder}: {METRICS} says {run.metrics.confusion_matrix} at 0.5 and the predictions say {matrix}; "
-            f"{AGAIN}"
-        )
-    cases = {row.case for row in run.metrics.per_case}
-    if cases != set(run.tested["case"]):
-        odd = sorted(cases ^ set(run.tested["case"]))
-        raise InputError(f"{run.folder}: {METRICS} and the predictions do not share the case {odd[0]}; {AGAIN}")

@@ -20,6 +20,8 @@ def print_metrics(metrics: TestMetrics) -> None:
         f"\nThe {metrics.part} part of {source}, split {metrics.split}: {metrics.patches:,} patches of "
         f"{metrics.cases} cases, prevalence {metrics.prevalence:.3f}. The positive class is IDC."
     )
+    if metrics.part_of is not None:
+        console.print(f"[bold red]Part of the test: {metrics.part_of}.[/]")
     columns: list[AtThreshold] = [metrics]
     intervals = [metrics.intervals.at_threshold]
     chosen, chosen_intervals = metrics.at_validation_threshold, metrics.intervals.at_validation_threshold

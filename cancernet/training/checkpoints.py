@@ -162,20 +162,24 @@ def run_folder(checkpoint: str | Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def output_folder(checkpoint: str | Path, trained_on: dict[str, Any], used_on: dict[str, Any], verb: str) -> Path:
-    """Return (and make) the folder that results of a checkpoint are written to.
+def output_folder(
+    checkpoint: str | Path, trained_on: dict[str, Any], used_on: dict[str, Any], verb: str, whole: bool = True
+) -> Path:
+    """Return the folder that results of a checkpoint are written to.
 
     Args:
         checkpoint: The checkpoint's path.
         trained_on: The data module's description when the model was trained.
         used_on: Its description now.
         verb: `test` or `predict`; names the folder.
+        whole: Whether the results are of all patches.
 
     Returns:
-        The run folder for a test on the run's own data and split, otherwise `<verb>-<name of the data>` in it.
+        The run folder for a test on the run's own data and split, otherwise `<verb>-<name of the data>` in it; for a
+        part `part-of-<verb>...`, so that it never replaces the whole.
     """
-    folder = run_folder(checkpoint)
+    name = [] if whole else ["part", "of", verb]
     if verb != "test" or trained_on != used_on:
-        folder = folder / f"{verb}-{re.sub(r'[^A-Za-z0-9._-]+', '-', used_on['name']).strip('-.') or 'data'}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        data = re.sub(r"[^A-Za-z0-9._-]+", "-", used_on["name"]).strip("-.") or "data"
+        name = [*(name or [verb]), data]
+    return run_folder(checkpoint) / "-".join(name)

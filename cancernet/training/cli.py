@@ -144,6 +144,8 @@ class CancerNetCLI(LightningCLI):
             if isinstance(callback, ResultFiles) and callback.folder is not None:
                 if callback.metrics is not None:
                     print_metrics(callback.metrics)
+                elif callback.part_of is not None:
+                    print(f"Part of the predictions: {callback.part_of}")
                 print(callback.folder, flush=True)
 
 

@@ -11,7 +11,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, analyse
 from cancernet.evaluation.baselines import BaselineScores, score_baselines
-from cancernet.evaluation.results import Provenance, StoredCalibration, TestMetrics
+from cancernet.evaluation.results import Extent, Provenance, StoredCalibration, TestMetrics
 from cancernet.training.checkpoints import data_state, recorded_calibration
 from cancernet.training.provenance import describe_data_flow, describe_environment, prove_disjoint
 
@@ -23,6 +23,7 @@ def collect_metrics(
     table: pd.DataFrame,
     checkpoint: tuple[str, dict[str, Any]],
     started: float,
+    extent: Extent,
 ) -> TestMetrics:
     """Evaluate the test part, and say where the results come from.
 
@@ -33,6 +34,7 @@ def collect_metrics(
         table: The predictions (see `run_folder.predictions_table`), in the order of the task's rows.
         checkpoint: Name and content of the tested file.
         started: `time.monotonic()` at the start of the test.
+        extent: Number of patches that were run, and of all.
 
     Raises:
         InputError: The network gives logits that are not finite.
@@ -54,6 +56,7 @@ def collect_metrics(
     return TestMetrics(
         **dict(analysis),
         **dict(describe_provenance(data, name)),
+        **describe_extent(extent),
         loss=float(task.computed["test"]["loss"]),
         network=task.hparams["network"],
         data_flow=describe_data_flow(data),
@@ -61,6 +64,11 @@ def collect_metrics(
         leak_proof=prove_disjoint(data, rows),
         environment=describe_environment(trainer, started),
     )
+
+
+def describe_extent(extent: Extent) -> dict[str, Any]:
+    """Return the entries of a result file that say whether it is of all patches."""
+    return {"whole": extent.evaluated == extent.patches, "extent": extent}
 
 
 def describe_provenance(data: IDCDataModule, checkpoint: str) -> Provenance:

@@ -122,6 +122,12 @@ def edit_metrics(folder: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
 
 
+def replace_predictions(folder: Path, table: pd.DataFrame, **origin: Any) -> None:
+    """Write other predictions into a folder of `predict`, as that writes them, and set entries of their origin."""
+    recorded = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+    write_predicted(folder, PredictionsOrigin(**recorded | origin), table)
+
+
 def _circumstances(table: pd.DataFrame, validation: pd.DataFrame) -> dict[str, Any]:
     parts = []
     for part, of in (("train", validation), ("validation", validation), ("test", table[table["part"] == "test"])):

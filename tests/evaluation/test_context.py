@@ -10,7 +10,7 @@ from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.context.cases import choose_cases
-from tests.evaluation.run_folders import draw_predictions
+from tests.evaluation.run_folders import draw_predictions, replace_predictions
 
 PARTS = {
     "train": ["t1"],
@@ -140,7 +140,7 @@ def test_cases_without_neighbours_stay_as_they_are(folder, tmp_path, capsys):
     lonely = draw_predictions(tmp_path / "lonely", {"test": ["8001", "8002"]}, spread=3)
     tables = [pd.read_parquet(place / "predictions.parquet") for place in (folder, lonely)]
     tables[0] = tables[0][~tables[0]["case"].isin(PARTS["test"])]
-    pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
+    replace_predictions(folder, pd.concat(tables, ignore_index=True))
     assert main(["context", str(folder), "--score=8001,8002"]) == 0
     assert "No scored patch has a neighbour: nothing changes." in capsys.readouterr().out
     table, result = read(folder, "context-scored-8001+8002")
@@ -172,10 +172,8 @@ def test_what_trained_the_run_is_refused_whatever_the_predictions_call_it(folder
 
 
 def change(folder, origin=None, **columns):
-    path = folder / "predictions.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | (origin or {})))
     table = pd.read_parquet(folder / "predictions.parquet")
-    table.assign(**{name: make(table) for name, make in columns.items()}).to_parquet(folder / "predictions.parquet")
+    replace_predictions(folder, table.assign(**{name: make(table) for name, make in columns.items()}), **(origin or {}))
 
 
 def test_patches_left_out_are_neither_scored_nor_neighbours(folder):
@@ -186,7 +184,7 @@ def test_patches_left_out_are_neither_scored_nor_neighbours(folder):
     assert main(["context", str(folder)]) == 0
     first = read(folder)
     table = pd.read_parquet(folder / "predictions.parquet")
-    table[~gone(table)].to_parquet(folder / "predictions.parquet")
+    replace_predictions(folder, table[~gone(table)])
     assert main(["context", str(folder)]) == 0
     second = read(folder)
     pd.testing.assert_frame_equal(first[0], second[0])

@@ -13,7 +13,7 @@ from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps, write_report
 from cancernet.evaluation.report.formatting import figure, signed
 from tests.evaluation.pages import Page
-from tests.evaluation.run_folders import draw_predictions, draw_run, edit_metrics
+from tests.evaluation.run_folders import draw_predictions, draw_run, edit_metrics, replace_predictions
 
 TITLES = ("expert's labels", "patch-wise probability", "probability with context")
 
@@ -86,12 +86,16 @@ def test_section_says_what_the_files_say(fitted):
     assert not any("8002" in name and "context" in name for name in shown)  # its positions are unknown
 
 
-def test_context_of_the_runs_own_predictions_is_shown_and_no_other(folder):
+def origin_of(folder):
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    own = {
+    return {
         "threshold": metrics["at_validation_threshold"]["threshold"],
         "temperature": metrics["calibration"]["temperature"],
     }
+
+
+def test_context_of_the_runs_own_predictions_is_shown_and_no_other(folder):
+    own = origin_of(folder)
     parts = {"validation": ["v1", "v2"], "test": ["8000"]}
     for name, origin in (
         ("own", own),
@@ -116,11 +120,12 @@ def test_synthetic_slides_are_called_so(folder, capsys):
 
 
 def test_sparse_cases_get_no_map(folder):
-    table = pd.read_parquet(folder / "predictions.parquet")
-    kept = (table["case"] == "9900") | (np.random.default_rng(0).uniform(size=len(table)) < 0.3)
-    table[kept].to_parquet(folder / "predictions.parquet")
-    assert main(["context", str(folder), "--fit_on=9900", "--score=8000"]) == 0
-    table.to_parquet(folder / "predictions.parquet")
+    parts = {"validation": ["v1", "v2"], "test": ["8000"]}
+    place = draw_predictions(folder / "predict-own", parts, **origin_of(folder))
+    table = pd.read_parquet(place / "predictions.parquet")
+    kept = (table["part"] == "validation") | (np.random.default_rng(0).uniform(size=len(table)) < 0.3)
+    replace_predictions(place, table[kept].reset_index(drop=True))
+    assert main(["context", str(place)]) == 0
     page = read(folder)
     assert "With the slide's context" in page.text
     assert not any("with context" in name for name in pictures(page))

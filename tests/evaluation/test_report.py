@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -141,8 +142,9 @@ def test_small_and_uncalibrated_runs_get_a_page(tmp_path, change):
 
 def test_a_run_of_one_class_gets_a_page(tmp_path):
     folder = draw_run(tmp_path / "run", names=["a", "b"], side=5, outside=0)
-    edit_metrics(folder, auroc=None, sensitivity=None, mcc=None, worst_tenth=[])
-    assert "hold one class only" in write_report(folder).read_text(encoding="utf-8")
+    subject = subject_of([read_run(folder)])
+    metrics = subject.metrics.model_copy(update={"auroc": None, "sensitivity": None, "mcc": None, "worst_tenth": []})
+    assert "hold one class only" in render(replace(subject, metrics=metrics))
 
 
 def test_a_run_without_pictures_gets_a_page(copy):

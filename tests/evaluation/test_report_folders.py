@@ -36,6 +36,7 @@ DAMAGE = {
     "the predictions say": lambda folder: break_predictions(folder, probability=np.float32(0.9)),
     "do not share the case": lambda folder: edit_metrics(folder, per_case=[]),
     "does not belong to the predictions": break_pictures,
+    "csv: was changed after it was written": lambda folder: (folder / "predictions.csv").write_text("path\n"),
     "pictures.npz: cannot be read": lambda folder: (folder / "pictures.npz").write_bytes(b"PK"),
 }
 

@@ -15,7 +15,7 @@ from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.evaluation import evaluate_context
 from cancernet.evaluation.report.formatting import NAMES, cell, threshold
 from cancernet.evaluation.results import ContextResult
-from cancernet.evaluation.run_folder import read_origin, read_predictions, write_context
+from cancernet.evaluation.run_folder import read_whole, write_context
 
 __all__ = ["context"]
 
@@ -35,7 +35,7 @@ def context(
             fitted on where not given.
     """
     folder = Path(run_dir)
-    predictions, origin = read_predictions(folder), read_origin(folder)
+    predictions, origin = read_whole(folder)
     if origin.leaks:
         raise InputError(f"{folder}: its patches were split one by one, so every case trained; split by case")
     # The very image of a patch that was left out is in training: it is neither scored nor a neighbour.

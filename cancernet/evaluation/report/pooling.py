@@ -13,9 +13,10 @@ import pandas as pd
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, rates_at, summarise
 from cancernet.evaluation.calibration import calibration_summary
+from cancernet.evaluation.integrity import refuse_part
 from cancernet.evaluation.pictures import Pictures
 from cancernet.evaluation.results import Evaluation
-from cancernet.evaluation.run_folder import Run
+from cancernet.evaluation.run_folder import AGAIN, Run
 from cancernet.evaluation.values import Bootstrap, BothRates, CalibrationResult, FourRates, TestedPoint
 
 KIND = {"data", "fingerprint", "synthetic", "split", "seed", "folds", "leaks"}
@@ -95,6 +96,7 @@ def _check_poolable(runs: Sequence[Run]) -> None:
         )
     seen: dict[str, int] = {}
     for number, run in enumerate(runs):
+        refuse_part(run.folder, run.metrics, AGAIN)
         for column, noun in (("path", "patch"), ("case", "case")):
             for name in run.tested[column].unique():
                 other = seen.setdefault(f"{column} {name}", number)
