@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cancernet import __version__
 from cancernet.cli import main
 from cancernet.evaluation.run_folder import read_origin
+from tests.data.drawing import draw_png, write_folder, write_zip
 from tests.output import only_line
 
 ROOT = Path(__file__).parent.parent
@@ -137,6 +138,25 @@ def test_other_data_is_evaluated_in_a_folder_of_its_own(run_folder, archive, tmp
     assert (run_folder / "test-colours" / "metrics.json").is_file()
     assert (run_folder / "metrics.json").read_bytes() == before
     assert capsys.readouterr().out.splitlines()[-1] == str(run_folder / "test-colours")
+
+
+def test_images_of_any_name_and_layout_are_predicted(run_folder, tmp_path, capsys):
+    name = "<b>ä 'quoted' \U0001f52c.png"
+    one = write_folder(tmp_path / "tiles", {name: draw_png(1)}) / name
+    archive = write_zip(tmp_path / "labelled.zip", {"benign/a.png": draw_png(2), "malignant/b.png": draw_png(3)})
+    for root, labels in ((one, None), (one.parent, None), (archive, [0, 1])):
+        assert main(["predict", *evaluate(run_folder), f"--data.root={root}", f"--data.cache={tmp_path}/c"]) == 0
+        table = pd.read_csv(Path(capsys.readouterr().out.splitlines()[-1]) / "predictions.csv")
+        assert table["probability"].between(0, 1).all()
+        assert (list(table["label"]) if "label" in table else None) == labels
+
+
+def test_what_holds_no_image_is_refused_in_one_line(run_folder, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    text = write_folder(tmp_path / "broken", {"text.png": b"no image"}) / "text.png"
+    for root, words in ((tmp_path / "empty", "it is empty"), (text, "text.png holds no readable patch (1 no readable")):
+        assert main(["predict", *evaluate(run_folder), f"--data.root={root}", f"--data.cache={tmp_path}/c"]) == 2
+        assert words in only_line(capsys)
 
 
 def test_validate_and_predict(run_folder, store, capsys):

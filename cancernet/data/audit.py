@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cancernet.data.archive.listing import show
+from cancernet.data.archive.source import Source
 from cancernet.data.store.find import SYNTHETIC, find_store, find_synthetic
-from cancernet.data.store.pack import pack
+from cancernet.data.store.pack import pack_source
 from cancernet.data.store.store import PatchStore, read_manifest
 from cancernet.errors import InputError
 
@@ -34,16 +35,17 @@ class Audit:
     Attributes:
         name: Name of the archive.
         synthetic: Whether a program generated it.
-        patches: Number of patches, of which `idc` show carcinoma and `benign` do not.
+        patches: Number of patches, of which `idc` show carcinoma and `benign` do not; of the rest it is not known.
         cases: Number of cases.
         idc: See `patches`.
         benign: See `patches`.
-        prevalence: Fraction of IDC among the patches, 0 to 1.
+        prevalence: Fraction of IDC among the labelled patches, 0 to 1; None where there are none.
         edge_patches: Patches smaller than 50x50, which were padded.
         duplicates: Further copies of a file, counted once.
         identical_images: Patches whose pixels equal those of an earlier patch.
         rejects_by_reason: Reason -> number of files left out for it.
         rejects: What is left out, as (path, reason).
+        unlabelled: Patches whose class is not known.
     """
 
     name: str
@@ -52,12 +54,13 @@ class Audit:
     cases: int
     idc: int
     benign: int
-    prevalence: float
+    prevalence: float | None
     edge_patches: int
     duplicates: int
     identical_images: int
     rejects_by_reason: dict[str, int]
     rejects: tuple[tuple[str, str], ...]
+    unlabelled: int = 0
 
     @property
     def full(self) -> bool:
@@ -113,6 +116,7 @@ def render(audit: Audit) -> "RenderableType":
         ("cases", "cases"),
         ("IDC", "idc"),
         ("benign", "benign"),
+        *([("class unknown", "unlabelled")] if audit.unlabelled else []),
         ("prevalence", "prevalence"),
         ("duplicates (further copies, counted once)", "duplicates"),
         ("edge patches (below 50x50, padded)", "edge_patches"),
@@ -136,14 +140,22 @@ def _figure(value: float | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
-def prepare(archive: str, output: Path | None = None, cache: Path | None = None, workers: int | None = None) -> int:
+def prepare(
+    archive: str,
+    output: Path | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
+    columns: dict[str, str] | None = None,
+) -> int:
     """Pack an archive, or verify the store it already has, and print the audit; the last line is the store's path.
 
     Args:
-        archive: A zip, a folder, a CSV table, a packed store, or "synthetic".
+        archive: A zip, a folder, an image, a pattern such as 'tiles/*.png', a CSV table, a packed store, or
+            "synthetic".
         output: The store's folder; None keeps it in the cache.
         cache: The cache folder; None takes the user's.
         workers: Packing processes; None takes all cores.
+        columns: Of a table: which column holds path, label, case, x and y, where its names do not tell.
 
     Returns:
         The exit status, 0.
@@ -154,14 +166,16 @@ def prepare(archive: str, output: Path | None = None, cache: Path | None = None,
     from rich.console import Console
 
     if output is None:
-        store = find_store(archive, cache, workers)
+        store = find_store(archive, cache, workers, columns)
     elif read_manifest(Path(archive)) is not None:
         raise InputError(f"{archive} is a packed store already: leave out the output, or give the archive itself")
     else:
         source = find_synthetic(cache) if archive == SYNTHETIC else Path(archive).expanduser()
-        store = pack(source, output.expanduser(), workers)
+        store = pack_source(Source(source, columns), output.expanduser(), workers)
     if not store.fresh:
         store.verify()
     Console().print(render(audit(store)))
+    if store.understood:
+        print(store.understood)
     print(store.path.resolve())
     return 0

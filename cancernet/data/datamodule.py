@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cancernet.checkpoints import read_checkpoint
+from cancernet.data.arguments import absolute_root, expand_root, recorded_arguments
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches, PatchLoader
 from cancernet.data.split_rules import PARTS
-from cancernet.data.splits import Split, check_parts, make_split
-from cancernet.data.stains import measure_stains
+from cancernet.data.splits import Split, can_be_split, check_parts, make_split, require_known
+from cancernet.data.stains import CaseStains
 from cancernet.data.store.find import find_store
 from cancernet.data.store.store import PatchStore
 from cancernet.data.training_record import SEEN, TrainingRecord, rows_outside
@@ -32,8 +33,9 @@ class IDCDataModule(LightningDataModule):
     """Patches of the IDC archive, or of another cohort, split so that nothing leaks.
 
     Args:
-        root: The Kaggle zip as downloaded, the unpacked folder, a packed store, a CSV table of another cohort
-            (columns path, label, case, and x, y where known), or `synthetic` for an archive that is generated.
+        root: The Kaggle zip as downloaded, any other zip or folder of patches (class from folders such as benign and
+            malignant, case from the other folders), images, a pattern such as `tiles/*.png` or a list of these, a
+            packed store, a CSV table of another cohort, or `synthetic` for an archive that is generated.
         split: `case` (whole cases, 80/20, then 10 % of the rest for validation), `patch` (as the 2019 tutorial; it
             leaks), `official` or `extended` (the published case lists), or a CSV file with the columns case (or path)
             and part.
@@ -51,11 +53,12 @@ class IDCDataModule(LightningDataModule):
         loader_workers: Processes that gather batches; 0 gathers them in the training process, mostly fast enough.
         device_resident: Keep the whole store on the device as uint8, so that batches carry row numbers only: `auto`
             (on a GPU, where it fits), `always`, `never`.
+        columns: Of a CSV table: which column holds path, label, case, x and y, where its names do not tell.
     """
 
     def __init__(
         self,
-        root: str = "synthetic",
+        root: list[str] | str = "synthetic",
         split: str = "case",
         seed: int = 0,
         folds: int | None = None,
@@ -67,13 +70,15 @@ class IDCDataModule(LightningDataModule):
         workers: int | None = None,
         loader_workers: int = 0,
         device_resident: Literal["auto", "always", "never"] = "auto",
+        columns: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
         if not 0 <= stain_normalization <= 1:
             raise InputError(f"data.stain_normalization: expected a share from 0 to 1, got {stain_normalization}")
-        self.root = str(Path(root).expanduser())
+        self.root = expand_root(root)
+        self.columns = columns
         self.split_name = str(Path(split).expanduser())
         self.seed = seed
         self.folds = folds
@@ -90,7 +95,7 @@ class IDCDataModule(LightningDataModule):
         self.seen_before: TrainingRecord | None = None
         self._stage: str
         self._resident: Tensor | None = None
-        self._stains: Tensor | None = None
+        self._stains: CaseStains | None = None
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, **changes: Any) -> Self:  # type: ignore[override]
@@ -106,20 +111,20 @@ class IDCDataModule(LightningDataModule):
         state = read_checkpoint(checkpoint_path).get(cls.__name__)
         if not state:
             raise InputError(f"{checkpoint_path}: holds no record of its data; give the arguments yourself")
-        return cls(**{**state["arguments"], **changes})
+        return cls(**{**recorded_arguments(state["arguments"], "root" in changes), **changes})
 
     @cached_property
     def store(self) -> PatchStore:
         """The packed store, found on first use: the archive is scanned once for each process."""
-        return find_store(self.root, self.cache, self.workers)
+        return find_store(self.root, self.cache, self.workers, self.columns)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that a checkpoint keeps: `test` finds the same data again, called from any folder."""
-        names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization")
-        files = {"root": self.root, "split": self.split_name}
+        names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization", "columns")
         return {
-            **{name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in files.items()},
+            "root": absolute_root(self.root),
+            "split": absolute_root(self.split_name),
             "cache": None if self.cache is None else str(self.cache.resolve()),
             **{name: getattr(self, name) for name in names},
         }
@@ -157,23 +162,24 @@ class IDCDataModule(LightningDataModule):
         # Lightning hands over an enum whose `str` is not its value.
         stage = TrainerFn(stage).value
         self._stage = stage
-        self.split = make_split(self.store.index, self.split_name, self.seed, self.folds, self.fold)
+        index = self.store.index
+        if self.store.understood:
+            rank_zero_info(self.store.understood)
+        if stage == "predict" and not can_be_split(index):
+            self.split = Split.none(len(index), {"seed": self.seed, "folds": self.folds, "fold": self.fold})
+            return
+        if stage != "predict":
+            require_known(index, self.split_name, stage)
+        self.split = make_split(index, self.split_name, self.seed, self.folds, self.fold)
         if stage == "predict":
             return
         fit_parts = SEEN if self.split.name.endswith(".csv") else PARTS
         needed = {"fit": fit_parts, "validate": ("validation",), "test": ("test",)}[stage]
-        check_parts(self.store.index, self.split, needed)
-        self.training_record = TrainingRecord.of(self.split, self.store.index)
-        self._announce(needed)
-
-    def _announce(self, needed: tuple[str, ...]) -> None:
-        counts = ", ".join(f"{part} {len(self.split.rows(part)):,}" for part in needed)
+        check_parts(index, self.split, needed)
+        self.training_record = TrainingRecord.of(self.split, index)
         data = f"synthetic data {self.store.name}" if self.store.synthetic else self.store.name
-        rank_zero_info(f"Split {self.split.name} of {data}, patches: {counts}")
-        if self.split.absent:
-            rank_zero_info(f"{len(self.split.absent)} listed cases are not in the data: {', '.join(self.split.absent)}")
-        if len(self.split.left_out):
-            rank_zero_info(f"{len(self.split.left_out)} patches left out: an earlier part holds the same image")
+        for line in self.split.describe(data, needed):
+            rank_zero_info(line)
         if self.split.unit == "patch":
             rank_zero_warn(
                 "This split is by patch: neighbours in one tumour are in training and in test. It does not measure how "
@@ -281,14 +287,8 @@ class IDCDataModule(LightningDataModule):
         return self._scale(batch, self.augmentation if self.trainer is not None and self.trainer.training else ())
 
     def _scale(self, batch: Batch, operations: Sequence[Operation]) -> Batch:
-        stains = self._stains_of(batch["case"])
+        if self.stain_normalization > 0 and self._stains is None:
+            self._stains = CaseStains(self.store, self.stain_normalization)
+        stains = None if self._stains is None else self._stains.of(batch["case"])
         batch["image"] = scale_and_augment(batch["image"], operations, batch["seed"], stains)
         return batch
-
-    def _stains_of(self, case: Tensor) -> Tensor | None:
-        """Return the stain statistics (B, 2, 3) of the cases with these codes (B,); None without normalisation."""
-        if self.stain_normalization <= 0:
-            return None
-        if self._stains is None:
-            self._stains = measure_stains(self.store, self.store.case_code, self.stain_normalization).to(case.device)
-        return self._stains[case]

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cancernet.data.archive.layout import UNKNOWN_CASE
 from cancernet.data.split_rules import (
     LEFT_OUT,
+    OUTSIDE,
     PARTS,
     patch_keys,
     read_split,
@@ -23,6 +25,9 @@ from cancernet.errors import InputError
 SPLITS = ("case", "patch", "official", "extended")
 FOLDED = ("case", "official", "extended")
 """Splits that have folds."""
+
+
+LEFT_OUT_COLUMNS = ("path", "case", "part", "same_as", "kept_in")
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,25 @@ class Split:
     absent: tuple[str, ...] = ()
     settings: dict[str, int | None] = field(default_factory=dict)
 
+    @classmethod
+    def none(cls, count: int, settings: dict[str, int | None]) -> "Split":
+        """Return what stands for a split where patches are predicted that no split can be made of."""
+        part = np.full(count, OUTSIDE, dtype=object)
+        return cls("none", part, "case", pd.DataFrame(columns=list(LEFT_OUT_COLUMNS)), settings=settings)
+
     def rows(self, part: str) -> np.ndarray:
         """Return the store rows of one part, ascending, int64."""
         return np.flatnonzero(self.part == part)
+
+    def describe(self, data: str, parts: tuple[str, ...]) -> list[str]:
+        """Say in lines what the split makes of data of this name."""
+        counts = ", ".join(f"{part} {len(self.rows(part)):,}" for part in parts)
+        lines = [f"Split {self.name} of {data}, patches: {counts}"]
+        if self.absent:
+            lines.append(f"{len(self.absent)} listed cases are not in the data: {', '.join(self.absent)}")
+        if len(self.left_out):
+            lines.append(f"{len(self.left_out)} patches left out: an earlier part holds the same image")
+        return lines
 
     def table(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return the split as a table: a row a case, or a row a patch where single patches were assigned."""
@@ -132,6 +153,33 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
     part = part.copy()
     part[rows] = LEFT_OUT
     return part, left_out
+
+
+def can_be_split(index: pd.DataFrame) -> bool:
+    """Tell whether a split by case is possible: every class and case is known, and there are three cases."""
+    cases = index["case"].unique()
+    return bool((index["label"] >= 0).all()) and UNKNOWN_CASE not in cases and len(cases) >= 3
+
+
+def require_known(index: pd.DataFrame, name: str, stage: str) -> None:
+    """Check that class and case of every patch are known, as far as a split of this name needs them.
+
+    Raises:
+        InputError: Says how to give them.
+    """
+    table = "give a CSV with the columns path, label, case"
+    unlabelled = int((index["label"] < 0).sum())
+    if unlabelled:
+        raise InputError(
+            f"{stage}: the class of {unlabelled:,} of {len(index):,} patches is not known: put them into folders "
+            f"benign and malignant (or 0 and 1), or {table}; predict needs none"
+        )
+    unknown = int((index["case"] == UNKNOWN_CASE).sum())
+    if unknown and name in FOLDED:
+        raise InputError(
+            f"{stage}: the case of {unknown:,} of {len(index):,} patches is not known, so they cannot be split by "
+            f"case: put the patches of each case into a folder of its name, or {table}; predict needs none"
+        )
 
 
 def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:

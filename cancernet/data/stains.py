@@ -7,8 +7,10 @@ Images are float (B, 3, H, W) in [0, 1]; an optical density of 0 is white.
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from cancernet.data.archive.layout import UNKNOWN_CASE
 from cancernet.data.batches import evenly_spaced
 from cancernet.data.store.store import PatchStore
 
@@ -95,6 +97,33 @@ def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> 
             measured = torch.stack([tissue.mean(dim=0), tissue.std(dim=0)])
             statistics[codes[rows[0]]] = torch.lerp(reference, measured, share)
     return statistics
+
+
+class CaseStains:
+    """The stain statistics of a store's cases; where the case is not known, those of the reference.
+
+    Patches of an unknown case may come from any number of slides, whose stains cannot be told apart.
+
+    Args:
+        store: The patches.
+        share: See `measure_stains`.
+    """
+
+    def __init__(self, store: PatchStore, share: float) -> None:
+        codes = store.case_code
+        self._statistics = measure_stains(store, codes, share)
+        unknown = (store.index["case"] == UNKNOWN_CASE).to_numpy()
+        if unknown.any():
+            self._statistics[codes[unknown]] = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
+            rank_zero_warn(
+                f"This model normalises stains. The case of {int(unknown.sum()):,} patches is not known, so their "
+                "stains are taken for those of the reference; folders or a CSV that name the cases let them be measured"
+            )
+
+    def of(self, case: Tensor) -> Tensor:
+        """Return the statistics (B, 2, 3) of the cases with these codes (B,), on their device."""
+        self._statistics = self._statistics.to(case.device)
+        return self._statistics[case]
 
 
 def normalize_stains(image: Tensor, statistics: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class Evaluation(Analysis, Provenance):
 class Source(Record):
     """The archive that the patches come from."""
 
-    kind: Literal["zip", "folder", "csv"]
+    kind: Literal["zip", "folder", "files", "csv"]
     name: str
     fingerprint: str
     audit: dict[str, Any]

@@ -29,6 +29,7 @@ MODEL_CARD = "model_card.md"
 
 AGAIN = "run `cancernet test` (or `predict`) again"
 CONTEXT_AGAIN = "run `cancernet context` again, or remove it"
+UNLABELLED = "the class of its patches is not known, so nothing can be evaluated; predict patches with labels"
 COLUMNS = ("path", "case", "x", "y", "part", "label", "logit", "probability")
 NUMBERS = ("x", "y", "label", "logit", "probability")
 
@@ -76,14 +77,17 @@ def predictions_table(
         temperature: Of the checkpoint, where it was calibrated.
 
     Returns:
-        One row a patch: path, case, x, y, part, label, logit, probability (of IDC, in [0, 1]), probability_calibrated
-        (NaN without a temperature).
+        One row a patch: path, case, x, y, part, label (missing where negative; no such column where all are), logit,
+        probability (of IDC, in [0, 1]), probability_calibrated (NaN without a temperature).
     """
     table = index.iloc[rows][["path", "case", "x", "y"]].reset_index(drop=True)
     calibrated = np.full(len(rows), np.nan) if temperature is None else apply_temperature(logit, temperature)
+    label = index["label"].to_numpy()[rows]
+    if (label < 0).any():
+        label = pd.arrays.IntegerArray(label.astype(np.int8), label < 0)
     return table.assign(
         part=part[rows],
-        label=index["label"].to_numpy()[rows],
+        **({} if len(label) and pd.isna(label).all() else {"label": label}),
         logit=logit.astype(np.float32),
         probability=sigmoid(logit).astype(np.float32),
         probability_calibrated=calibrated.astype(np.float32),
@@ -249,6 +253,8 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     if "part" not in table:  # version 0.1 called it split
         table = table.rename(columns={"split": "part"})
     missing = [name for name in COLUMNS if name not in table]
+    if missing == ["label"]:
+        raise InputError(f"{folder}: {UNLABELLED}")
     if missing:
         raise InputError(f"{folder}: predictions lack the column {', '.join(missing)}; {AGAIN}")
     try:
@@ -259,6 +265,8 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     probability = table["probability"].to_numpy(dtype=np.float64)
     if not ((probability >= 0) & (probability <= 1)).all() or not np.isfinite(table["logit"]).all():
         raise InputError(f"{folder}: predictions hold a probability outside [0, 1] or an infinite logit; {AGAIN}")
+    if table["label"].isna().any():
+        raise InputError(f"{folder}: {UNLABELLED}")
     if not table["label"].isin((0, 1)).all():
         raise InputError(f"{folder}: predictions hold a label that is neither 0 nor 1; {AGAIN}")
     # Written as nine digits, a single-precision number comes back exactly; compared, it must be one again.

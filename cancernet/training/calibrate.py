@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from cancernet.checkpoints import read_checkpoint
+from cancernet.data.arguments import recorded_arguments
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
@@ -51,7 +52,7 @@ def calibrate(
     state = data_state(content)
     given = {"root": root, "split": split, "cache": cache, "batch_size": batch_size}
     changes = {name: value for name, value in given.items() if value is not None}
-    data = IDCDataModule(**{**state["arguments"], **changes})
+    data = IDCDataModule(**{**recorded_arguments(state["arguments"], root is not None), **changes})
     data.setup("validate")
     data.load_state_dict(state)
     if measure_batch_norm:

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cancernet.checkpoints import read_checkpoint
+from cancernet.data.arguments import recorded_arguments
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, one_line
 from cancernet.evaluation.terminal import print_metrics
@@ -96,9 +97,10 @@ class CancerNetCLI(LightningCLI):
             )
         checkpoint = read_checkpoint(given.ckpt_path)
         named = given.get("model", {}).get("network")
+        root_given = given.get("data", {}).get("root") is not None
         recorded = {
             "model": trusted_network_config(checkpoint, named, "--model.network"),
-            "data": data_state(checkpoint).get("arguments", {}),
+            "data": recorded_arguments(data_state(checkpoint).get("arguments", {}), root_given),
         }
         return {f"{group}.{name}": value for group, values in recorded.items() for name, value in values.items()}
 

@@ -58,7 +58,7 @@ def trapped_files() -> tuple[dict[str, bytes], dict[str, str]]:
         f"IDC_regular_ps50_idx5/{twice}": (draw_png(102, height=49), "two different patches under one name"),
         "9001/0/9001_idx5_x601_y1_class1.png": (draw_png(103), "folder of the class contradicts the name"),
         "9001/1/9000_idx5_x651_y1_class1.png": (draw_png(104), "folder of the case contradicts the name"),
-        "loose/9000_idx5_x701_y1_class1.png": (draw_png(105), "not in folders <case>/<class>"),
+        "9001/1/0/9000_idx5_x701_y1_class1.png": (draw_png(105), "folder of the class contradicts the name"),
         "9001/1/overview.png": (draw_png(106), "name is not <case>_idx5_x<X>_y<Y>_class<0|1>.png"),
         "9001/.DS_Store": (b"x", "file of the operating system"),
         "9001/Thumbs.db": (b"x", "file of the operating system"),

@@ -1,8 +1,6 @@
-from pathlib import Path
-
 from cancernet.data.archive.listing import Listing
-from cancernet.data.archive.source import Source
+from cancernet.data.archive.source import Root, Source
 
 
-def list_archive(root: Path) -> Listing:
+def list_archive(root: Root) -> Listing:
     return Source(root).list_patches()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cancernet.data.archive.layout import parse_name
 from cancernet.data.archive.listing import show
 from cancernet.data.archive.source import Source
 from cancernet.errors import InputError
@@ -121,8 +122,8 @@ def test_what_holds_no_patch_is_refused_with_what_was_found(tmp_path):
         list_archive(tmp_path / "empty")
     with pytest.raises(InputError, match=r"notes\.txt \(foreign file\)"):
         list_archive(write_folder(tmp_path / "other", {"notes.txt": b"x"}))
-    with pytest.raises(InputError, match="holds no patch"):
-        list_archive(write_zip(tmp_path / "other.zip", {"photo.png": draw_png(1)}))
+    with pytest.raises(InputError, match=r"holds no patch: .* inner\.zip \(another zip: unpack it"):
+        list_archive(write_zip(tmp_path / "other.zip", {"inner.zip": b"PK"}))
     with pytest.raises(InputError, match="neither a zip"):
         list_archive(write_folder(tmp_path, {"a.tar": b"x"}) / "a.tar")
 
@@ -169,10 +170,9 @@ def test_every_file_is_accounted_for(tmp_path_factory, parts):
     assert len(listing) + listing.duplicates + len(listing.rejects) == len(files) + 1
     assert good in listing.path
     for row, name in enumerate(listing.path):
-        case, label, last = name.split("/")[-3:]
-        assert case == listing.case[row]
-        assert int(label) == listing.label[row]
-        assert last.startswith(f"{case}_idx5_")
+        said = parse_name(name.rpartition("/")[2])
+        if said is not None:
+            assert (show(said.case), said.label) == (listing.case[row], listing.label[row])
         assert name.isprintable()
     assert all(reject.path.isprintable() for reject in listing.rejects)
 

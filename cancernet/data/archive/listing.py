@@ -1,10 +1,9 @@
-"""List the patches among the files of an archive, by the rules of the IDC archive's names.
+"""List the patches among the files of an archive, whatever its layout (see `layout`).
 
 Nothing is decoded and nothing is dropped silently: every file is a patch, a further copy of one (the Kaggle zip holds
 its tree twice), or a reject with its reason.
 """
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cancernet.data.archive.layout import IMAGE_ENDINGS, UNKNOWN_CASE, UNLABELLED, Folders, parse_name, read_class
 from cancernet.data.archive.members import CONFLICT
 from cancernet.data.archive.scan import Contents
 
@@ -26,9 +26,9 @@ SYSTEM = "file of the operating system"
 UNNAMED = "name is not <case>_idx5_x<X>_y<Y>_class<0|1>.png"
 WRONG_CLASS = "folder of the class contradicts the name"
 WRONG_CASE = "folder of the case contradicts the name"
-WRONG_FOLDER = "not in folders <case>/<class>"
+NO_CLASS = "no folder names its class, as those of the others do"
+INNER_ZIP = "another zip: unpack it, or give it by itself"
 
-_NAME = re.compile(r"(?P<case>[^/]+)_idx\d+_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})_class(?P<label>[01])\.png", re.I | re.A)
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}
 
 
@@ -45,18 +45,19 @@ class Listing:
 
     Attributes:
         source: Path of the archive.
-        kind: Kind of the archive: "zip", "folder" or "csv".
+        kind: Kind of the archive: "zip", "folder", "files" or "csv".
         fingerprint: Of the archive, 128 hexadecimal digits.
         synthetic: Whether a program generated the patches.
         path: Path of each patch within the archive.
-        case: Case of each patch.
-        label: (N,) int8, 1 IDC, 0 benign.
+        case: Case of each patch; `UNKNOWN_CASE` where it is not known.
+        label: (N,) int8, 1 IDC, 0 benign, `UNLABELLED` where it is not known.
         x: (N,) int32 pixels of the slide at the archive's scale, -1 where unknown.
         y: (N,) int32, likewise.
         place: Where to read each patch: records of dtype `MEMBER` in a zip, paths of files otherwise.
         duplicates: Number of further copies, counted once.
         rejects: What is left out.
         twins: Row -> further copies in a folder (paths within the archive); their bytes are compared when read.
+        layout: What was understood: where class and case come from.
     """
 
     source: Path
@@ -72,13 +73,14 @@ class Listing:
     duplicates: int
     rejects: list[Reject]
     twins: dict[int, list[str]] = field(default_factory=dict)
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.path)
 
 
 class _Patch(NamedTuple):
-    """A file with a patch's name; sorts in the order of a listing."""
+    """An image; sorts in the order of a listing."""
 
     case: str
     y: int
@@ -93,11 +95,19 @@ class _Selection:
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self.kept: dict[str, _Patch] = {}  # name without folders -> the copy that counts
+        self.kept: dict[str, _Patch] = {}  # Kaggle's name without folders, or any other path -> the copy that counts
         self.copies: dict[str, list[_Patch]] = {}  # name -> further copies, equal as far as can be told
         self.conflicts: dict[str, list[_Patch]] = {}
 
-    def add(self, name: str, patch: _Patch) -> None:
+    def offer(self, name: str, patch: _Patch, reason: str | None, rejects: list[Reject]) -> None:
+        """Add an image, or reject it for a reason: the one given, or what was found when the archive was scanned."""
+        reason = reason or self.contents.problems.get(patch.file)
+        if reason is None:
+            self._add(name, patch)
+        else:
+            rejects.append(Reject(show(patch.path), reason))
+
+    def _add(self, name: str, patch: _Patch) -> None:
         first = self.kept.get(name)
         if name in self.conflicts:
             self.conflicts[name].append(patch)
@@ -126,21 +136,21 @@ def select(root: Path, fingerprint: str, contents: Contents, above: tuple[str, .
         contents: Its files.
         above: Names of the folders above the archive's own top.
     """
-    selection = _Selection(contents)
-    rejects: list[Reject] = []
-    synthetic = False
-    for index, path in enumerate(contents.names):
-        *folders, name = path.split("/")
-        if name == SYNTHETIC_MARK:
-            synthetic = True
-            continue
-        match = _NAME.fullmatch(name)
-        reason = _reason_to_reject(folders, name, match, above) or contents.problems.get(index)
-        if match is None or reason is not None:
-            rejects.append(Reject(show(path), reason or UNNAMED))
-        else:
-            case, y, x, label = sys.intern(match["case"]), int(match["y"]), int(match["x"]), int(match["label"])
-            selection.add(name, _Patch(case, y, x, path, index, label))
+    found = _sort_files(contents)
+    folders = Folders({_folder(patch.path) for patch in (*found.named, *found.others)})
+    selection, rejects = _Selection(contents), found.rejects
+    cases = {patch.case for patch in found.named}
+    for patch in found.named:
+        reason = _contradiction(patch, folders, cases, above)
+        selection.offer(patch.path.rpartition("/")[2], patch, reason, rejects)
+    others = [patch._replace(label=folders.label.get(_folder(patch.path), UNLABELLED)) for patch in found.others]
+    by_name = len(found.named) >= len(others)
+    unlabelled = sum(patch.label == UNLABELLED for patch in others)
+    stray = NO_CLASS if 2 * unlabelled < len(others) + len(found.named) else None
+    for patch in others:
+        patch = patch._replace(case=folders.case[_folder(patch.path)])
+        reason = UNNAMED if by_name else stray if patch.label == UNLABELLED else None
+        selection.offer(patch.path, patch, reason, rejects)
     for name, patches in selection.conflicts.items():
         del selection.kept[name]
         rejects.extend(Reject(show(patch.path), CONFLICT) for patch in patches)
@@ -152,7 +162,7 @@ def select(root: Path, fingerprint: str, contents: Contents, above: tuple[str, .
         source=root,
         kind="folder" if members is None else "zip",
         fingerprint=fingerprint,
-        synthetic=synthetic,
+        synthetic=found.synthetic,
         path=[show(patch.path) for patch in patches],
         case=[show(patch.case) for patch in patches],
         label=np.array([patch.label for patch in patches], np.int8),
@@ -162,20 +172,54 @@ def select(root: Path, fingerprint: str, contents: Contents, above: tuple[str, .
         duplicates=sum(map(len, selection.copies.values())),
         rejects=rejects,
         twins={row: [copy.path for copy in copies[name]] for row, name in enumerate(names) if name in copies},
+        layout="class and case from the names" if by_name else folders.describe({patch.case for patch in patches}),
     )
 
 
-def _reason_to_reject(folders: list[str], name: str, match: re.Match[str] | None, above: tuple[str, ...]) -> str | None:
-    if name.startswith(".") or name.lower() in _SYSTEM_NAMES or any(_hidden(folder) for folder in folders):
-        return SYSTEM
-    if match is None:
-        return UNNAMED if name.lower().endswith(".png") else FOREIGN
-    place = (*above, *folders)
-    if len(place) < 2 or place[-1] not in ("0", "1"):
-        return WRONG_FOLDER
-    if place[-1] != match["label"]:
+@dataclass
+class _Found:
+    """The files of an archive: images with Kaggle's names, other images, and what is no image."""
+
+    named: list[_Patch] = field(default_factory=list)
+    others: list[_Patch] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    synthetic: bool = False
+
+
+def _sort_files(contents: Contents) -> _Found:
+    found = _Found()
+    for index, path in enumerate(contents.names):
+        *folders, name = path.split("/")
+        ending = name[name.rfind(".") :].lower()
+        if name == SYNTHETIC_MARK:
+            found.synthetic = True
+        elif name.startswith(".") or name.lower() in _SYSTEM_NAMES or any(_hidden(folder) for folder in folders):
+            found.rejects.append(Reject(show(path), SYSTEM))
+        elif ending not in IMAGE_ENDINGS:
+            found.rejects.append(Reject(show(path), INNER_ZIP if ending == ".zip" else FOREIGN))
+        elif (said := parse_name(name)) is not None:
+            found.named.append(_Patch(sys.intern(said.case), said.y, said.x, path, index, said.label))
+        else:
+            found.others.append(_Patch(UNKNOWN_CASE, -1, -1, path, index, UNLABELLED))
+    return found
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _contradiction(patch: _Patch, folders: Folders, cases: set[str], above: tuple[str, ...]) -> str | None:
+    """Return which folder of an image says something else than its name; None where none does."""
+    place = ("", "", *above, *patch.path.split("/")[:-1])
+    parent, holder = place[-1], place[-2]
+    if parent in ("0", "1") and (parent != patch.case or holder == patch.case):
+        label = int(parent)
+    else:
+        label = folders.label.get(_folder(patch.path), patch.label)
+        holder = parent if read_class(parent) is None else holder
+    if label != patch.label:
         return WRONG_CLASS
-    return WRONG_CASE if place[-2] != match["case"] else None
+    return WRONG_CASE if holder != patch.case and holder in cases else None
 
 
 def _hidden(folder: str) -> bool:

@@ -143,6 +143,15 @@ class _Walk:
         self.names.append(name)
         self.sizes.append(size)
 
+    def add_file(self, name: str, file: "os.DirEntry[str] | Path") -> None:
+        try:
+            status = file.stat()
+        except OSError:
+            self.add(name, 0, 0, UNREADABLE_FILE)
+            return
+        regular = stat.S_ISREG(status.st_mode)  # reading a pipe or a device would block for ever
+        self.add(name, status.st_size, status.st_mtime_ns, size_problem(status.st_size) if regular else "no file")
+
 
 def scan_folder(root: Path) -> tuple[Contents, str]:
     """List the files below a folder, in an order that does not depend on the disk.
@@ -165,6 +174,19 @@ def scan_folder(root: Path) -> tuple[Contents, str]:
     return Contents(walk.names, np.array(walk.sizes, np.int64), walk.problems), walk.fingerprint.hexdigest()
 
 
+def scan_files(root: Path, paths: list[Path]) -> tuple[Contents, str]:
+    """List some files, and those below some folders, relative to a folder that holds them all; see `scan_folder`."""
+    walk = _Walk()
+    for path in sorted({path.absolute() for path in paths}):
+        name = path.relative_to(root).as_posix()
+        if path.is_dir():
+            for _ in _walk_folder(walk, str(path), name + "/"):
+                pass
+        else:
+            walk.add_file(name, path)
+    return Contents(walk.names, np.array(walk.sizes, np.int64), walk.problems), walk.fingerprint.hexdigest()
+
+
 def _walk_folder(walk: _Walk, folder: str, prefix: str) -> Iterator[None]:
     """Add every file below `folder`, depth first, names sorted; yield after each."""
     try:
@@ -179,13 +201,15 @@ def _walk_folder(walk: _Walk, folder: str, prefix: str) -> Iterator[None]:
         return
     for entry in found:
         name = prefix + entry.name
-        try:
-            if entry.is_dir():
-                yield from _walk_folder(walk, entry.path, name + "/")
-                continue
-            status = entry.stat()
-            regular = stat.S_ISREG(status.st_mode)  # reading a pipe or a device would block for ever
-            walk.add(name, status.st_size, status.st_mtime_ns, size_problem(status.st_size) if regular else "no file")
-        except OSError:
-            walk.add(name, 0, 0, UNREADABLE_FILE)
-        yield
+        if _is_folder(entry):
+            yield from _walk_folder(walk, entry.path, name + "/")
+        else:
+            walk.add_file(name, entry)
+            yield
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a ring of links
+        return False

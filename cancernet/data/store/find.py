@@ -1,10 +1,11 @@
 """Find the store of an archive in the cache folder, or pack it there on first use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
-from cancernet.data.archive.source import Source
+from cancernet.data.archive.source import Root, Source
 from cancernet.data.store.pack import pack_source
 from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
 
@@ -12,21 +13,28 @@ SYNTHETIC = "synthetic"
 """The word that stands for the synthetic archive of the default size."""
 
 
-def find_store(root: str | Path, cache: str | Path | None = None, workers: int | None = None) -> PatchStore:
+def find_store(
+    root: Root,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> PatchStore:
     """Open the store of an archive, packing it on first use. The archive is scanned once.
 
     Args:
-        root: A zip, a folder, a CSV table, a packed store, or the word "synthetic".
+        root: A packed store, the word "synthetic", or what `Source` takes.
         cache: Where stores are kept and looked for; None takes the user's cache folder.
         workers: Processes for packing; None takes all cores.
+        columns: Of a CSV table; see `Source`.
 
     Raises:
         InputError: As `pack_source` and `open_store` raise it.
     """
-    root = find_synthetic(cache) if str(root) == SYNTHETIC else Path(root).expanduser()
-    if (root / MANIFEST).exists() and (root / IMAGES).exists():
-        return open_store(root)
-    source = Source(root)
+    if isinstance(root, str | Path):
+        root = find_synthetic(cache) if str(root) == SYNTHETIC else Path(root).expanduser()
+        if (root / MANIFEST).exists() and (root / IMAGES).exists():
+            return open_store(root)
+    source = Source(root, columns)
     # The name tells a person what the folder is, the fingerprint tells it from others of that name.
     return pack_source(source, _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}", workers)
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import psutil
 
+from cancernet.data.archive.layout import UNKNOWN_CASE
 from cancernet.data.archive.listing import Listing, Reject, count_reasons
 from cancernet.data.archive.members import CONFLICT
-from cancernet.data.archive.source import Source
+from cancernet.data.archive.source import Root, Source
 from cancernet.data.store.decode import PATCH_BYTES, SIDE
 from cancernet.data.store.decode_pool import Columns, choose_workers, decode_listing, file_checksum
 from cancernet.data.store.store import FORMAT, IMAGES, INDEX, MANIFEST, VERSION, PatchStore, open_store, read_manifest
@@ -24,7 +25,7 @@ _SPARE_BYTES = 1 << 24  # on disk, for the manifest, the rejects and the file sy
 _PROCESS_MEMORY, _ENTRY_MEMORY = 100 << 20, 512  # bytes, measured and rounded up
 
 
-def pack(source: str | Path, output: str | Path, workers: int | None = None, progress: bool = True) -> PatchStore:
+def pack(source: Root, output: str | Path, workers: int | None = None, progress: bool = True) -> PatchStore:
     """Decode an archive into a store; see `pack_source`."""
     return pack_source(Source(source), Path(output), workers, progress)
 
@@ -125,7 +126,8 @@ def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str,
     keep[list(columns.reasons)] = False
     if not keep.any():
         counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(columns.reasons.values()).most_common())
-        raise InputError(f"{listing.source} holds no readable patch ({counts}): check that the download is whole")
+        what = listing.place[0] if listing.kind == "files" and len(listing) == 1 else listing.source
+        raise InputError(f"{what} holds no readable patch ({counts}): check that its files are whole images")
     _write_index(partial / INDEX, listing, columns, keep)
     sync(partial / INDEX)
     manifest = _describe(listing, columns, keep, name)
@@ -173,14 +175,16 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -
         if reason == CONFLICT:  # found when the bytes were compared: the other copies stay out as well
             lost_copies += len(listing.twins[row])
             rejects.extend(Reject(twin, reason) for twin in listing.twins[row])
-    patches, idc = int(keep.sum()), int(listing.label[keep].sum())
+    patches, label = int(keep.sum()), listing.label[keep]
+    idc, benign = int((label == 1).sum()), int((label == 0).sum())
     width, height = columns.width[keep], columns.height[keep]
-    cases = len({case for case, kept in zip(listing.case, keep, strict=True) if kept})
+    cases = len({case for case, kept in zip(listing.case, keep, strict=True) if kept} - {UNKNOWN_CASE})
     return {
         "format": FORMAT,
         "version": VERSION,
         "name": name,
         "synthetic": listing.synthetic,
+        "layout": listing.layout,
         "source": {"kind": listing.kind, "name": listing.source.name, "fingerprint": listing.fingerprint},
         "patches": patches,
         "cases": cases,
@@ -188,8 +192,9 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -
             "patches": patches,
             "cases": cases,
             "idc": idc,
-            "benign": patches - idc,
-            "prevalence": idc / patches,
+            "benign": benign,
+            "unlabelled": patches - idc - benign,
+            "prevalence": idc / (idc + benign) if idc + benign else None,
             "edge_patches": int(((width < SIDE) | (height < SIDE)).sum()),
             "duplicates": listing.duplicates - lost_copies,
             "identical_images": patches - len(np.unique(columns.hash[keep])),

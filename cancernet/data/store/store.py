@@ -57,6 +57,12 @@ class PatchStore:
         """Whether a program generated the patches."""
         return bool(self.manifest["synthetic"])
 
+    @property
+    def understood(self) -> str:
+        """One line that says where class and case come from; empty where the store does not record that."""
+        layout = self.manifest.get("layout")
+        return f"{self.name}: read {len(self):,} images: {layout}" if layout else ""
+
     @cached_property
     def images(self) -> NDArray[np.uint8]:
         """All patches, mapped read-only: uint8 (N, 50, 50, 3), RGB."""
