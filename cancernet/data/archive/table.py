@@ -92,7 +92,7 @@ def _choose_columns(table: Path, there: "list[str]", given: Mapping[str, str]) -
     if unknown:
         raise InputError(f"data.columns: {unknown[0]!r} is none of {', '.join(SYNONYMS)}")
     found = show(", ".join(there)) or "none"
-    chosen = {}
+    chosen: dict[str, str] = {}
     for meaning, names in SYNONYMS.items():
         named = given.get(meaning)
         if named is not None and named.strip().lower() not in there:
