@@ -1,7 +1,7 @@
 """Train variants of one configuration and compare them on the validation part: the effect of each ingredient."""
 
+import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,16 @@ import yaml
 
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.report.formatting import figure, signed
+from cancernet.files import write_text
 from cancernet.options import OptionParser
 from cancernet.yaml_files import read_yaml
-from scripts.studies.repeat import VALIDATION_FIGURES, Trial, plan, repeat
+from scripts.studies.engines import add_options, choose_engine
+from scripts.studies.repeat import collect
+from scripts.studies.trials import VALIDATION_FIGURES, Job, plan
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
+CHANGE = "variant.yaml"
+"""File in the folder of a variant: what it changes."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,12 @@ def read_variants(file: Path) -> list[Variant]:
     ]
 
 
-def run_variant(
-    trials: Sequence[Trial], change: dict[str, Any], arguments: Sequence[str], checkpoint: str
-) -> pd.DataFrame:
-    """Train a variant in each trial and return its validation metrics, one row a trial."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "variant.yaml"
-        file.write_text(yaml.safe_dump(change), encoding="utf-8")
-        return repeat(trials, [*arguments, f"--config={file}"], "validation", checkpoint)
+def list_jobs(variant: Variant, output: Path, arguments: Sequence[str], given: argparse.Namespace) -> list[Job]:
+    """List the runs of a variant; its change is written next to them, where a process on another machine finds it."""
+    folder = variant.folder(output)
+    file = write_text(folder / CHANGE, yaml.safe_dump(variant.change))
+    trials = plan(folder, given.seeds, given.folds)
+    return [Job(trial, [*arguments, f"--config={file}"], "validation", given.checkpoint) for trial in trials]
 
 
 def tabulate(runs: dict[str, pd.DataFrame]) -> str:
@@ -84,18 +87,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
     parser.add_argument("--folds", type=int, help="one run a fold of every seed")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last", help="which checkpoint is evaluated")
+    add_options(parser)
     given, options = parser.parse_known_args(arguments)
-    given.output.mkdir(parents=True, exist_ok=True)
+    engine = choose_engine(given.jobs, given.scheduler)
+    output = given.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
     variants = read_variants(given.variants)
     names = [variant.name for variant in variants]
     if unknown := set(given.only or ()) - set(names):
         raise InputError(f"--only: no variant {sorted(unknown)}; {given.variants} has {', '.join(names)}")
-    runs = {}
-    for variant in variants:
-        if given.only is None or variant.name in given.only:
-            trials = plan(variant.folder(given.output), given.seeds, given.folds)
-            metrics = run_variant(trials, variant.change, options, given.checkpoint)
-            runs[variant.title] = metrics.assign(variant=variant.name)
+    chosen = [variant for variant in variants if given.only is None or variant.name in given.only]
+    jobs = [list_jobs(variant, output, options, given) for variant in chosen]
+    engine([job for several in jobs for job in several])
+    runs = {
+        variant.title: collect(several).assign(variant=variant.name)
+        for variant, several in zip(chosen, jobs, strict=True)
+    }
     pd.concat(runs.values()).to_csv(given.output / "ablation.csv", index=False)
     table = tabulate(runs)
     (given.output / "ablation.md").write_text(table, encoding="utf-8")

@@ -22,14 +22,8 @@ from cancernet.data.datamodule import IDCDataModule  # noqa: E402
 from cancernet.model.network import CancerNet  # noqa: E402
 from cancernet.options import OptionParser  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
-from scripts.studies.repeat import (  # noqa: E402
-    Trial,
-    is_tested,
-    plan,
-    read_tested,
-    run_command,
-    summarise,
-)
+from scripts.studies.repeat import is_tested, read_tested, summarise  # noqa: E402
+from scripts.studies.trials import Trial, plan, run_command  # noqa: E402
 
 BATCH = 32
 RATE, DECAY = 1e-2, 2.5e-4

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from cancernet.errors import explained
 from cancernet.options import OptionParser
-from scripts.studies.repeat import plan, repeat, summarise
+from scripts.studies.repeat import repeat, summarise
+from scripts.studies.trials import plan
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "original.yaml"
 """The recipe of the tutorial whose split leaks."""

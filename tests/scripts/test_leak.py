@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from scripts.studies import leak, repeat
+from scripts.studies import engines, leak
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -18,7 +18,7 @@ def test_both_splits_are_run_once_and_set_side_by_side(archive, cache, tmp_path,
     assert (tmp_path / "leak.png").stat().st_size > 1000
 
     # A second call finds everything finished and runs nothing.
-    monkeypatch.setattr(repeat, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
+    monkeypatch.setattr(engines, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
     assert leak.main(arguments) == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "leak.csv"), table)
 

@@ -5,8 +5,9 @@ import pytest
 from cancernet.cli import main as cancernet
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_mean_difference
-from scripts.studies import ablate, keras_fit, repeat
-from scripts.studies.repeat import COMPARED, contrast, main, plan, summarise
+from scripts.studies import ablate, engines, keras_fit, repeat
+from scripts.studies.repeat import COMPARED, contrast, main, summarise
+from scripts.studies.trials import plan, spell_out
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", *QUICK]
@@ -29,7 +30,7 @@ def repeated(data, tmp_path_factory):
 
 
 def refuse_runs(monkeypatch):
-    monkeypatch.setattr(repeat, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
+    monkeypatch.setattr(engines, "run_command", lambda arguments: pytest.fail(f"ran {arguments}"))
 
 
 def test_each_seed_is_run_once(repeated, data, monkeypatch):
@@ -50,16 +51,16 @@ def test_a_run_is_not_passed_off_as_one_of_another_configuration(repeated, data,
 def test_a_configuration_file_counts_by_its_content(tmp_path):
     file = tmp_path / "some.yaml"
     file.write_text("model: {dropout: 0.5}")
-    before = repeat._spell_out(["--config", str(file), "--trainer.max_epochs=1"])
+    before = spell_out(["--config", str(file), "--trainer.max_epochs=1"])
     assert before == ["--config", {"model": {"dropout": 0.5}}, "--trainer.max_epochs=1"]
     file.write_text("model: {dropout: 0.25}")
-    assert repeat._spell_out([f"--config={file}"]) == [{"model": {"dropout": 0.25}}]
+    assert spell_out([f"--config={file}"]) == [{"model": {"dropout": 0.25}}]
 
 
 def test_another_checkpoint_is_tested_without_training_again(repeated, data, monkeypatch, tmp_path):
     ran = []
-    run = repeat.run_command
-    monkeypatch.setattr(repeat, "run_command", lambda arguments: (ran.append(arguments[0]), run(arguments)))
+    run = engines.run_command
+    monkeypatch.setattr(engines, "run_command", lambda arguments: (ran.append(arguments[0]), run(arguments)))
     repeat.repeat(plan(repeated, [1]), [*data, *SHORT], "test", "last")
     assert ran == ["test"]
 

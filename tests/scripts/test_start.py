@@ -19,8 +19,8 @@ from scripts.benchmarks.race import Figure, _cells, write_markdown
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WRAPPERS = {
     "benchmark": ("scripts.benchmarks", ["--rounds", "--precisions", "startup"]),
-    "repeat": ("scripts.studies.repeat", ["--seeds", "--folds", "--checkpoint", "--part", "--against"]),
-    "ablate": ("scripts.studies.ablate", ["--variants", "--only", "--seeds", "--folds", "--checkpoint"]),
+    "repeat": ("scripts.studies.repeat", ["--seeds", "--folds", "--checkpoint", "--part", "--against", "--jobs"]),
+    "ablate": ("scripts.studies.ablate", ["--variants", "--only", "--seeds", "--folds", "--scheduler"]),
     "measure_leak": ("scripts.studies.leak", ["--output", "--seeds"]),
     "fit_by_keras": ("scripts.studies.keras_fit", ["--seeds", "--epochs", "--root", "--split", "--cache"]),
 }

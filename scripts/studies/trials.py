@@ -1,0 +1,221 @@
+"""The runs of a study: what each is, what is finished of it, and what completes it."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+from cancernet.checkpoints import read_checkpoint
+from cancernet.cli import main as cancernet
+from cancernet.errors import InputError
+from cancernet.evaluation.results import TestMetrics
+from cancernet.evaluation.run_folder import METRICS, read_metrics
+from cancernet.files import write_json
+from cancernet.training.checkpoints import recorded_calibration
+from cancernet.yaml_files import read_yaml
+
+Part = Literal["validation", "test"]
+Command = Callable[[list[str]], None]
+"""Runs a command line of `cancernet`; raises `InputError` where it fails."""
+
+FIGURES = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
+"""Columns of tested runs, at threshold 0.5."""
+VALIDATION_FIGURES = ("auroc", "average_precision", "balanced_accuracy")
+"""Columns of validated runs; the balanced accuracy is at the threshold that was chosen on the same part."""
+AT_CHOSEN = "balanced_accuracy_at_validation_threshold"
+RECORD = "options.json"
+"""File in the folder of a trial: the options that its run was made with."""
+CONFIG_OPTIONS = ("--config", "-c")
+RESUMABLE = ("last*.ckpt", "interrupted*.ckpt")
+"""Names of the checkpoints that training goes on from; the best one may be of an epoch long past."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study: its seed, its fold, the number of folds (None without cross-validation), and its folder."""
+
+    seed: int
+    folder: Path
+    fold: int | None = None
+    folds: int | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """Options of `fit` for this trial."""
+        seeds = [f"--seed_everything={self.seed}", f"--data.seed={self.seed}"]
+        fold = [] if self.fold is None else [f"--data.folds={self.folds}", f"--data.fold={self.fold}"]
+        return [*seeds, *fold, f"--trainer.default_root_dir={self.folder}"]
+
+    @property
+    def row(self) -> dict[str, int]:
+        """Columns that tell it from the others in a table."""
+        return {"seed": self.seed} | ({} if self.fold is None else {"fold": self.fold})
+
+
+def plan(output: Path, seeds: Sequence[int], folds: int | None = None) -> list[Trial]:
+    """List the trials of a study, each with a folder: every seed, or every fold of every seed."""
+    if folds is None:
+        return [Trial(seed, output / f"seed-{seed}") for seed in seeds]
+    return [Trial(seed, output / f"seed-{seed}-fold-{fold}", fold, folds) for seed in seeds for fold in range(folds)]
+
+
+@dataclass
+class Job:
+    """A configuration to train and evaluate in one trial.
+
+    Args:
+        trial: From `plan`. Its seed is that of the weights, the patches' order and, where it is random, the split.
+        arguments: Command line of `fit`, without seeds and folders.
+        part: `validation` never looks at the test part, so that recipes can be chosen by it.
+        checkpoint: Name of the checkpoint that is evaluated, `best` or `last`.
+    """
+
+    trial: Trial
+    arguments: Sequence[str]
+    part: Part = "test"
+    checkpoint: str = "best"
+
+    def __post_init__(self) -> None:
+        # Read here, and once: another machine finds the files of a relative path elsewhere.
+        self.options = spell_out(self.arguments)
+
+    @property
+    def file(self) -> str:
+        """Name of the checkpoint's file."""
+        return f"{self.checkpoint}.ckpt"
+
+
+def is_complete(job: Job) -> bool:
+    """Return whether all that `read_figures` reads is there.
+
+    Raises:
+        InputError: The fit is finished, but was made with other options.
+    """
+    if _fitted(job) is None:
+        return False
+    _check_same(job.trial.folder / RECORD, job.options)
+    return job.part == "validation" or newest_test(job.trial.folder, job.file) is not None
+
+
+def complete(job: Job, command: Command) -> None:
+    """Run what is missing of a job; a fit that was interrupted goes on from its last checkpoint.
+
+    Raises:
+        InputError: A command failed or left nothing to read, or the finished fit was made with other options.
+    """
+    if is_complete(job):
+        return
+    file = _fitted(job) or _fit(job, command)
+    if job.part == "test" and newest_test(job.trial.folder, job.file) is None:
+        command(["test", f"--ckpt_path={file}"])
+
+
+def read_figures(job: Job) -> dict[str, float | None]:
+    """Return the metrics of a job's part, by name.
+
+    Raises:
+        InputError: The job is not complete, or an earlier version left no such metrics.
+    """
+    folder = job.trial.folder
+    if job.part == "test":
+        if (found := newest_test(folder, job.file)) is None:
+            raise InputError(f"{folder}: test left no {METRICS} of {job.file} here")
+        return columns(found[1])
+    if (file := _fitted(job)) is None:
+        raise InputError(f"{folder}: holds no finished fit; run it again")
+    calibration = recorded_calibration(read_checkpoint(file))
+    if calibration is None or "auroc" not in calibration:
+        raise InputError(f"{file}: an earlier version calibrated it; run `cancernet calibrate {file}`")
+    return {name: calibration[name] for name in VALIDATION_FIGURES}
+
+
+def _fit(job: Job, command: Command) -> Path:
+    folder = job.trial.folder
+    started = _recorded_options(folder / RECORD) == job.options
+    interrupted = _interrupted(folder) if started else None
+    write_json(folder / RECORD, {"options": job.options})
+    resume = [] if interrupted is None else [f"--ckpt_path={interrupted}"]
+    command(["fit", *job.arguments, *job.trial.options, *resume])
+    if (file := _fitted(job)) is None:
+        raise InputError(f"{folder}: fit left no {job.file} here; leave checkpoints and their folder on")
+    return file
+
+
+def spell_out(arguments: Sequence[str]) -> list[Any]:
+    """Return a command line as JSON gives it back, the names of configuration files replaced by their content."""
+    spelled: list[Any] = []
+    previous = ""
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        file = value if name in CONFIG_OPTIONS else argument if previous in CONFIG_OPTIONS else ""
+        readable = file != "" and Path(file).is_file()
+        spelled.append(read_yaml(file) if readable else argument)
+        previous = argument
+    return json.loads(json.dumps(spelled))
+
+
+def _recorded_options(record: Path) -> list[Any] | None:
+    return json.loads(record.read_text(encoding="utf-8"))["options"] if record.exists() else None
+
+
+def _check_same(record: Path, wanted: list[Any]) -> None:
+    """Refuse a finished run of another configuration.
+
+    Raises:
+        InputError: The finished run was made with other options than those given now.
+    """
+    made = _recorded_options(record)
+    if made not in (None, wanted):
+        other = next((a for a, b in zip_longest(wanted, made or []) if a != b), None)
+        raise InputError(
+            f"{record.parent}: finished with other options than these (first difference: {other}); "
+            "give another output folder, or remove this one"
+        )
+
+
+def columns(metrics: TestMetrics) -> dict[str, float | None]:
+    """Return the figures of a test that stand in a table of runs."""
+    chosen = metrics.at_validation_threshold
+    shown = {name: getattr(metrics, name) for name in FIGURES}
+    return shown if chosen is None else {**shown, AT_CHOSEN: chosen.balanced_accuracy}
+
+
+def _checkpoints(folder: Path, *patterns: str) -> list[Path]:
+    """Return the checkpoints of a trial whose names match, the newest first."""
+    files = [file for pattern in patterns for file in folder.glob(f"lightning_logs/*/checkpoints/{pattern}")]
+    return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+
+
+def _fitted(job: Job) -> Path | None:
+    """Return the newest checkpoint of a fit that came to its end: it is calibrated there."""
+    return next((file for file in _checkpoints(job.trial.folder, job.file) if _is_calibrated(file)), None)
+
+
+def _is_calibrated(file: Path) -> bool:
+    return recorded_calibration(read_checkpoint(file)) is not None
+
+
+def _interrupted(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a fit that did not come to its end."""
+    return next((file for file in _checkpoints(folder, *RESUMABLE) if not _is_calibrated(file)), None)
+
+
+def newest_test(folder: Path, checkpoint: str | None = None) -> tuple[Path, TestMetrics] | None:
+    """Return the run folder and the metrics of the newest test, of a certain checkpoint if it is given."""
+    for file in sorted(folder.glob(f"lightning_logs/**/{METRICS}"), key=lambda file: -file.stat().st_mtime):
+        metrics = read_metrics(file.parent)
+        if checkpoint in (None, metrics.checkpoint):
+            return file.parent, metrics
+    return None
+
+
+def run_command(arguments: list[str]) -> None:
+    """Run a command of `cancernet` in this process.
+
+    Raises:
+        InputError: It failed, and has said why.
+    """
+    if status := cancernet(arguments):
+        raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; fix that and run again")
