@@ -55,7 +55,8 @@ def prepare_fit(folder, made_with):
     write_json(folder / "options.json", {"options": made_with})
     checkpoints = folder / "lightning_logs" / "version_0" / "checkpoints"
     checkpoints.mkdir(parents=True)
-    torch.save({"cancernet": {"calibration": None}, "state_dict": {}}, checkpoints / "last.ckpt")
+    described = {"network": "cancernet", "classes": 2, "image_size": 50, "calibration": None}
+    torch.save({"state_dict": {}, "cancernet": described}, checkpoints / "last.ckpt")
     return checkpoints / "last.ckpt"
 
 
