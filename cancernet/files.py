@@ -93,12 +93,19 @@ def exclusive(path: Path) -> Iterator[None]:
 
     The lock is the operating system's, on a hidden file next to `path`: it holds across containers, and ends with its
     process. Where a file system has no locks, nobody waits.
+
+    Raises:
+        InputError: Nothing can be written there.
     """
     path = path.resolve()
     place = path.with_name(f".{path.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with place.open("wb") as lock:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = place.open("wb")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        with lock:
             if _take_lock(lock, wait=False) is False:
                 print(f"{path}: another process is making it; waiting for that", file=sys.stderr, flush=True)
                 _take_lock(lock, wait=True)

@@ -54,6 +54,7 @@ class IDCDataModule(LightningDataModule):
         device_resident: Keep the whole store on the device as uint8, so that batches carry row numbers only: `auto`
             (on a GPU, where it fits), `always`, `never`.
         columns: Of a CSV table: which column holds path, label, case, x and y, where its names do not tell.
+        verify: Read the whole store first and compare its checksums with those of its packing.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class IDCDataModule(LightningDataModule):
         loader_workers: int = 0,
         device_resident: Literal["auto", "always", "never"] = "auto",
         columns: dict[str, str] | None = None,
+        verify: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -90,6 +92,7 @@ class IDCDataModule(LightningDataModule):
         self.workers = workers
         self.loader_workers = loader_workers
         self.device_resident = device_resident
+        self.verify = verify
         self.split: Split
         self.training_record: TrainingRecord
         self.seen_before: TrainingRecord | None = None
@@ -154,8 +157,10 @@ class IDCDataModule(LightningDataModule):
         return max(benign, idc) / benign, max(benign, idc) / idc
 
     def prepare_data(self) -> None:
-        """Pack the archive where that has not been done (in one process only)."""
-        self.store  # noqa: B018
+        """Pack the archive where that has not been done, and verify the store where asked (in one process only)."""
+        store = self.store
+        if self.verify and not store.fresh:
+            store.verify()
 
     def setup(self, stage: str) -> None:
         """Open the store, make the split and check the parts that the stage needs."""

@@ -2,11 +2,13 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from cancernet import files
 from cancernet.data import processes
 from cancernet.data.store import decode_pool
 from cancernet.data.store import pack as pack_module
@@ -195,13 +197,27 @@ def test_a_worker_that_dies_ends_the_packing_with_one_line(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
 
 
-def test_two_packings_at_once_both_end_well(archive, tmp_path):
+@pytest.mark.skipif(files.fcntl is None, reason="no locks of this kind on Windows")
+def test_of_two_packings_at_once_the_second_waits_and_says_so(archive, tmp_path, capsys):
     output = tmp_path / "store"
-    slow = start_packing(archive, output)
+    first = start_packing(archive, output)
     wait_for(lambda: list(tmp_path.glob(".store.*.partial/store/images.npy")))
-    fast = pack(archive, output, workers=1, progress=False)
-    inode = (output / "images.npy").stat().st_ino
-    assert slow.wait(timeout=60) == 0
-    assert (output / "images.npy").stat().st_ino == inode
-    fast.verify(progress=False)
+    second = pack(archive, output, workers=1, progress=False)
+    assert f"{output}: another process is making it; waiting for that" in capsys.readouterr().err
+    assert first.wait(timeout=60) == 0
+    assert not second.fresh
+    second.verify(progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "store"]
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks of this kind on Windows")
+def test_where_the_first_of_two_packings_is_killed_the_second_packs(archive, tmp_path):
+    output = tmp_path / "store"
+    first = start_packing(archive, output)
+    wait_for(lambda: list(tmp_path.glob(".store.*.partial/store/images.npy")))
+    threading.Timer(0.2, first.kill).start()
+    second = pack(archive, output, workers=1, progress=False)
+    first.wait()
+    assert second.fresh
+    second.verify(progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "store"]

@@ -8,6 +8,7 @@ import platformdirs
 from cancernet.data.archive.source import Root, Source
 from cancernet.data.store.pack import pack_source
 from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
+from cancernet.files import exclusive
 
 SYNTHETIC = "synthetic"
 """The word that stands for the synthetic archive of the default size."""
@@ -50,7 +51,9 @@ def find_synthetic(cache: str | Path | None = None) -> Path:
 
     path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
     if not path.exists():
-        synthesize(path, DEFAULT_CASES, DEFAULT_SEED)
+        with exclusive(path):
+            if not path.exists():  # or another process has made it while this one waited
+                synthesize(path, DEFAULT_CASES, DEFAULT_SEED)
     return path
 
 

@@ -18,7 +18,7 @@ from cancernet.data.store.decode import PATCH_BYTES, SIDE
 from cancernet.data.store.decode_pool import Columns, choose_workers, decode_listing, file_checksum
 from cancernet.data.store.store import FORMAT, IMAGES, INDEX, MANIFEST, VERSION, PatchStore, open_store, read_manifest
 from cancernet.errors import InputError
-from cancernet.files import new_folder, remove_folder, sync
+from cancernet.files import exclusive, new_folder, remove_folder, sync
 
 _INDEX_BYTES = 150  # of a row of the index on disk, at most
 _SPARE_BYTES = 1 << 24  # on disk, for the manifest, the rejects and the file system itself
@@ -44,18 +44,22 @@ def pack_source(source: Source, output: Path, workers: int | None = None, progre
     Raises:
         InputError: The archive cannot be used, `output` is something else, or disk or memory do not suffice.
     """
-    if output.exists() or output.is_symlink():
-        store = _reuse(source, output)
-        if store is not None:
-            return store
+    store = _reuse(source, output)
+    if store is not None:
+        return store
     if source.kind == "folder" and output.resolve().is_relative_to(source.root.resolve()):
         raise InputError(
             f"{output} lies inside the archive {source.root}, which is only read: choose an output elsewhere"
         )
+    with exclusive(output):
+        # Another process may have packed it while this one waited.
+        return _reuse(source, output, say=True) or _pack(source, output, workers, progress)
+
+
+def _pack(source: Source, output: Path, workers: int | None, progress: bool) -> PatchStore:
     listing = source.list_patches()
     workers = choose_workers(len(listing), workers)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         _check_resources(listing, output, workers, progress)
         _write(listing, output, source.name, workers, progress)
     except OSError as error:
@@ -68,12 +72,14 @@ def pack_source(source: Source, output: Path, workers: int | None = None, progre
     return store
 
 
-def _reuse(source: Source, output: Path) -> PatchStore | None:
-    """Open what stands at `output` if it is this archive's store; None where it may be replaced.
+def _reuse(source: Source, output: Path, say: bool = False) -> PatchStore | None:
+    """Open what stands at `output` if it is this archive's store; None where nothing stands there or it is damaged.
 
     Raises:
         InputError: It is something else.
     """
+    if not output.exists() and not output.is_symlink():
+        return None
     manifest = read_manifest(output) if output.is_dir() else None
     if manifest is None:
         raise InputError(f"{output} exists and is not a store: choose another output, or remove it first")
@@ -85,7 +91,8 @@ def _reuse(source: Source, output: Path) -> PatchStore | None:
     try:
         return open_store(output)
     except InputError as error:
-        print(f"{error} (packing again)", file=sys.stderr)
+        if say:
+            print(f"{error} (packing again)", file=sys.stderr)
         return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cancernet.data.archive.layout import UNLABELLED
 from cancernet.data.store.decode import PATCH_BYTES, SIDE
 from cancernet.data.store.decode_pool import file_checksum
 from cancernet.errors import InputError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 FORMAT = "cancernet-store"
 VERSION = 1
 IMAGES, INDEX, MANIFEST = "images.npy", "index.parquet", "manifest.json"
+COLUMNS = ("path", "case", "label", "x", "y", "width", "height", "hash")
+"""Of the index."""
 
 
 class PatchStore:
@@ -88,6 +91,10 @@ class PatchStore:
             raise _damaged(self.path, f"{INDEX} cannot be read") from error
         if len(table) != len(self):
             raise _damaged(self.path, f"{INDEX} has {len(table):,} rows for {len(self):,} patches")
+        if missing := [name for name in COLUMNS if name not in table]:
+            raise _damaged(self.path, f"{INDEX} lacks the column {', '.join(missing)}")
+        if not table["label"].isin((0, 1, UNLABELLED)).all():
+            raise _damaged(self.path, f"{INDEX} holds a label that is neither 0 nor 1")
         return table
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
@@ -101,7 +108,11 @@ class PatchStore:
 
         Raises:
             IndexError: A row is not in the store.
+            InputError: The file has been cut since it was opened: to read it would end the process (SIGBUS).
         """
+        size, packed = self.images._mmap.size(), self.manifest["bytes"][IMAGES]  # type: ignore[attr-defined]
+        if size < packed:
+            raise _damaged(self.path, f"{IMAGES} was cut while it was read, to {size:,} of {packed:,} bytes")
         return np.take(np.asarray(self.images), rows, axis=0)
 
     def verify(self, progress: bool = True) -> None:
