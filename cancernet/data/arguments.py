@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ABOUT_ROOT = ("columns",)
+ABOUT_ROOT = ("columns", "mpp")
 """Arguments that describe a root, and mean nothing for another one."""
 
 

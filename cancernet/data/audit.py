@@ -40,7 +40,7 @@ class Audit:
         idc: See `patches`.
         benign: See `patches`.
         prevalence: Fraction of IDC among the labelled patches, 0 to 1; None where there are none.
-        edge_patches: Patches smaller than 50x50, which were padded.
+        edge_patches: Patches smaller than whole ones (50x50 in the archive), which were padded.
         duplicates: Further copies of a file, counted once.
         identical_images: Patches whose pixels equal those of an earlier patch.
         rejects_by_reason: Reason -> number of files left out for it.
@@ -119,7 +119,7 @@ def render(audit: Audit) -> "RenderableType":
         *([("class unknown", "unlabelled")] if audit.unlabelled else []),
         ("prevalence", "prevalence"),
         ("duplicates (further copies, counted once)", "duplicates"),
-        ("edge patches (below 50x50, padded)", "edge_patches"),
+        ("edge patches (smaller than the rest, padded)", "edge_patches"),
         ("identical images (equal to one before)", "identical_images"),
     ):
         table.add_row(label, _figure(getattr(audit, name)), _figure(FULL_ARCHIVE.get(name)))
@@ -146,6 +146,7 @@ def prepare(
     cache: Path | None = None,
     workers: int | None = None,
     columns: dict[str, str] | None = None,
+    mpp: float | None = None,
 ) -> int:
     """Pack an archive, or verify the store it already has, and print the audit; the last line is the store's path.
 
@@ -156,6 +157,7 @@ def prepare(
         cache: The cache folder; None takes the user's.
         workers: Packing processes; None takes all cores.
         columns: Of a table: which column holds path, label, case, x and y, where its names do not tell.
+        mpp: Micrometres a pixel of the images, which are scaled to the archive's (about 4).
 
     Returns:
         The exit status, 0.
@@ -166,12 +168,12 @@ def prepare(
     from rich.console import Console
 
     if output is None:
-        store = find_store(archive, cache, workers, columns)
+        store = find_store(archive, cache, workers, columns, mpp)
     elif read_manifest(Path(archive)) is not None:
         raise InputError(f"{archive} is a packed store already: leave out the output, or give the archive itself")
     else:
         source = find_synthetic(cache) if archive == SYNTHETIC else Path(archive).expanduser()
-        store = pack_source(Source(source, columns), output.expanduser(), workers)
+        store = pack_source(Source(source, columns, mpp), output.expanduser(), workers)
     if not store.fresh:
         store.verify()
     Console().print(render(audit(store)))

@@ -55,6 +55,8 @@ class IDCDataModule(LightningDataModule):
             (on a GPU, where it fits), `always`, `never`.
         columns: Of a CSV table: which column holds path, label, case, x and y, where its names do not tell.
         verify: Read the whole store first and compare its checksums with those of its packing.
+        mpp: Micrometres a pixel of the images, which are scaled to the archive's (about 4); where not given, images of
+            other sizes are resized to that of a patch.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class IDCDataModule(LightningDataModule):
         device_resident: Literal["auto", "always", "never"] = "auto",
         columns: dict[str, str] | None = None,
         verify: bool = False,
+        mpp: float | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -80,7 +83,7 @@ class IDCDataModule(LightningDataModule):
         if not 0 <= stain_normalization <= 1:
             raise InputError(f"data.stain_normalization: expected a share from 0 to 1, got {stain_normalization}")
         self.root = expand_root(root)
-        self.columns = columns
+        self.columns, self.mpp = columns, mpp
         self.split_name = str(Path(split).expanduser())
         self.seed = seed
         self.folds = folds
@@ -119,12 +122,12 @@ class IDCDataModule(LightningDataModule):
     @cached_property
     def store(self) -> PatchStore:
         """The packed store, found on first use: the archive is scanned once for each process."""
-        return find_store(self.root, self.cache, self.workers, self.columns)
+        return find_store(self.root, self.cache, self.workers, self.columns, self.mpp)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that a checkpoint keeps: `test` finds the same data again, called from any folder."""
-        names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization", "columns")
+        names = ("seed", "folds", "fold", "batch_size", "augmentation", "stain_normalization", "columns", "mpp")
         return {
             "root": absolute_root(self.root),
             "split": absolute_root(self.split_name),

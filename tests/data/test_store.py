@@ -105,7 +105,7 @@ def test_damage_inside_a_zip_is_found_by_its_crc(archive, tmp_path):
 
 
 def test_a_table_is_packed(tmp_path):
-    files = {"a.png": draw_png(1), "b.png": draw_png(2, 20, 30)}
+    files = {"a.png": draw_png(1), "b.png": draw_png(2, 42, 50)}
     write_folder(tmp_path / "cohort", files)
     table = write_table(
         tmp_path / "cohort" / "table.csv",

@@ -58,6 +58,7 @@ class Listing:
         rejects: What is left out.
         twins: Row -> further copies in a folder (paths within the archive); their bytes are compared when read.
         layout: What was understood: where class and case come from.
+        mpp: Micrometres a pixel, as the user gave them.
     """
 
     source: Path
@@ -74,6 +75,7 @@ class Listing:
     rejects: list[Reject]
     twins: dict[int, list[str]] = field(default_factory=dict)
     layout: str = ""
+    mpp: float | None = None
 
     def __len__(self) -> int:
         return len(self.path)

@@ -4,6 +4,8 @@ The archive is read once; its kind, fingerprint and listing all come from that o
 """
 
 import glob
+import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,19 +33,24 @@ class Source:
         kind: "zip", "folder", "files" or "csv".
         fingerprint: 128 hexadecimal digits (BLAKE2b) that tell the archive from any other and from its own later
             states: of a zip's central directory (names, CRCs, sizes); of a folder's or of files' names, sizes and
-            times; of a table's bytes and the sizes and times of its files. No patch is read for it.
+            times; of a table's bytes and the sizes and times of its files; and of the given scale. No patch is read
+            for it.
         name: Name of the archive, without folders and ending.
 
     Args:
         root: Path of a zip, a folder, an image or a table, a pattern such as "tiles/*.png", or a list of images,
             folders and patterns.
         columns: For a table: path, label, case, x or y -> name of the column that holds it.
+        mpp: Micrometres a pixel, where known.
 
     Raises:
         InputError: The root does not exist, cannot be read, or is of no known kind.
     """
 
-    def __init__(self, root: Root, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root: Root, columns: Mapping[str, str] | None = None, mpp: float | None = None) -> None:
+        if mpp is not None and not 0 < mpp < math.inf:
+            raise InputError(f"data.mpp: expected micrometres a pixel, more than 0, got {mpp}")
+        self.mpp = mpp
         paths = _expand(root)
         self.root = named = paths[0]
         self.kind = _find_kind(paths[0]) if len(paths) == 1 else "files"
@@ -62,6 +69,8 @@ class Source:
         else:
             self._table = list_table(self.root, columns)
             self.fingerprint = self._table.fingerprint
+        if mpp is not None:
+            self.fingerprint = hashlib.blake2b(f"{self.fingerprint} {mpp}".encode()).hexdigest()
         named = (named if len(paths) == 1 else self.root).resolve()
         self.name = (named.name if named.is_dir() else named.stem) or "archive"
 
@@ -81,6 +90,7 @@ class Source:
             listing = select(self.root, self.fingerprint, self._contents, above.parts[1:])
             listing.synthetic |= any((folder / SYNTHETIC_MARK).exists() for folder in above.parents[:2])
             listing.kind = self.kind
+        listing.fingerprint, listing.mpp = self.fingerprint, self.mpp
         if not len(listing):
             raise InputError(f"{self.root} holds no patch: {_describe_rejects(listing)}; {_ADVICE}")
         return listing

@@ -8,6 +8,7 @@ import io
 import struct
 import threading
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,13 @@ SIDE = 50
 PATCH_BYTES = SIDE * SIDE * 3
 """Bytes of one patch in a store."""
 
-TOO_LARGE = f"larger than {SIDE}x{SIDE} pixels"
+ARCHIVE_MPP = 4.0
+"""Micrometres a pixel of the archive, about."""
+LARGEST_SIDE = 1024
+"""Pixels; a larger image is no patch but a region, and would lose most of what it shows."""
+
+TOO_SMALL = "smaller than half a patch"
+REGION = f"larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, so a region and no patch"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PLAIN_RGB = (8, 2, 0, 0, 0)  # bit depth, colour type, compression, filter, not interlaced
@@ -44,21 +51,79 @@ class _Canvases(threading.local):
 _canvases = _Canvases()
 
 
-def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
-    """Decode one image and pad it to the size of a patch.
+@dataclass(frozen=True)
+class Scaling:
+    """How images become patches.
+
+    Attributes:
+        side: Height and width in pixels of a whole image: a smaller one comes from the edge of a slide and is padded, a
+            larger one is refused. None where each image is whole by itself.
+        mpp: Micrometres a pixel, by which images are scaled to `ARCHIVE_MPP`. None where unknown: whole images are then
+            resized to the size of a patch.
+    """
+
+    side: int | None = SIDE
+    mpp: float | None = None
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse what has no size or not that of a patch.
+
+        Raises:
+            PatchError: The reason.
+        """
+        if width < 1 or height < 1:
+            raise PatchError(NO_IMAGE)
+        if self.side is not None and max(width, height) > self.side:
+            raise PatchError(f"larger than {self.side}x{self.side} pixels")
+        if max(width, height) > LARGEST_SIDE:
+            raise PatchError(REGION)
+        # At the edge of a slide, in a grid of known side, a patch may be any smaller.
+        scale = 1.0 if self.mpp is None else self.mpp / ARCHIVE_MPP
+        if self.side is None and min(width, height) * scale < SIDE / 2:
+            raise PatchError(TOO_SMALL)
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make a patch, uint8 (50, 50, 3), of an image, uint8 (height, width, 3)."""
+        height, width = pixels.shape[:2]
+        if self.mpp is None:
+            side = max(width, height) if self.side is None else self.side
+            return _resize(_pad(pixels, side), SIDE, SIDE)
+        scale = self.mpp / ARCHIVE_MPP
+        pixels = _resize(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+        top, left = (max(0, (length - SIDE) // 2) for length in pixels.shape[:2])
+        return _pad(pixels[top : top + SIDE, left : left + SIDE], SIDE)
+
+
+def _pad(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    if (height, width) == (side, side):
+        return pixels
+    return np.pad(pixels, ((0, side - height), (0, side - width), (0, 0)), mode="edge")
+
+
+def _resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resample bilinearly, averaging where the image becomes smaller."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def decode_patch(data: bytes, scaling: Scaling = Scaling()) -> tuple[NDArray[np.uint8], int, int]:
+    """Decode one image and bring it to the size of a patch.
 
     A smaller image (at the right and lower edge of a slide) is padded on the right and below by repeating its last
-    column and row; nothing is stretched. Other kinds of pixels become 8-bit RGB (see `pixels.to_rgb`).
+    column and row. Other kinds of pixels become 8-bit RGB (see `pixels.to_rgb`).
 
     Args:
         data: The whole file.
+        scaling: How images of other sizes become patches; by default nothing is stretched, and none is larger.
 
     Returns:
         The patch, uint8 of shape (50, 50, 3), RGB; the image's own width and height in pixels.
 
     Raises:
-        PatchError: The bytes are no whole image, or the image is larger than a patch. The size is checked before any
-            pixel is decoded.
+        PatchError: The bytes are no whole image, or the image is too large or too small. The size is checked before
+            any pixel is decoded.
 
     >>> file = io.BytesIO()
     >>> Image.new("RGB", (42, 50), "white").save(file, "PNG")
@@ -68,23 +133,14 @@ def decode_patch(data: bytes) -> tuple[NDArray[np.uint8], int, int]:
     """
     if not data:
         raise PatchError(EMPTY)
-    pixels = _decode_png(data) if data.startswith(_PNG) else None
+    pixels = _decode_png(data, scaling) if data.startswith(_PNG) else None
     if pixels is None:
-        pixels = read_rgb(io.BytesIO(data), _check_size)
+        pixels = read_rgb(io.BytesIO(data), scaling.check_size)
     height, width = pixels.shape[:2]
-    if (height, width) == (SIDE, SIDE):
-        return pixels, width, height
-    return np.pad(pixels, ((0, SIDE - height), (0, SIDE - width), (0, 0)), mode="edge"), width, height
+    return scaling.apply(pixels), width, height
 
 
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise PatchError(NO_IMAGE)
-    if width > SIDE or height > SIDE:
-        raise PatchError(TOO_LARGE)
-
-
-def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
+def _decode_png(data: bytes, scaling: Scaling) -> NDArray[np.uint8] | None:
     """Check every chunk of a PNG file and decode the plain kind (8-bit RGB, as the whole archive is).
 
     Pillow checks no CRC of the pixel data when it reads a file, and reading one takes a third longer than handing the
@@ -102,7 +158,7 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
         if name == b"IHDR" and length == 13:
             width, height, *rest = struct.unpack_from(">II5B", data, start)
             size, kind = (width, height), tuple(rest)
-            _check_size(width, height)
+            scaling.check_size(width, height)
         elif name == b"IDAT":
             compressed.append(data[start:end])
         elif name in _CHANGING:

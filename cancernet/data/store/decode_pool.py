@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cancernet.data.archive.listing import Listing
 from cancernet.data.processes import available_cores, start_pool
-from cancernet.data.store.decode import PATCH_BYTES, SIDE
+from cancernet.data.store.decode import PATCH_BYTES, SIDE, Scaling
 from cancernet.data.store.decode_worker import Chunk, ChunkDecoder, Columns, decode_chunk, start_worker
 from cancernet.errors import InputError
 
@@ -42,13 +42,16 @@ def choose_workers(patches: int, workers: int | None) -> int:
     return max(1, min(available_cores(), patches // SMALLEST_SHARE))
 
 
-def decode_listing(listing: Listing, images: Path, workers: int, progress: bool) -> tuple[Columns, str]:
+def decode_listing(
+    listing: Listing, scaling: Scaling, images: Path, workers: int, progress: bool
+) -> tuple[Columns, str]:
     """Decode every patch of a listing into `images`, a .npy file.
 
     The file ends with a row for each readable patch, in the listing's order.
 
     Args:
         listing: What to decode, in order.
+        scaling: How images become patches.
         images: The file to write.
         workers: Processes; 1 decodes in this one.
         progress: Whether to show a progress bar.
@@ -68,7 +71,7 @@ def decode_listing(listing: Listing, images: Path, workers: int, progress: bool)
         tqdm(total=count, desc="packing", unit=" patches", disable=not progress, smoothing=0.05) as bar,
     ):
         checksum.update(written.read(start))
-        for decoded in _decode_chunks(listing, images, start, workers):
+        for decoded in _decode_chunks(listing, scaling, images, start, workers):
             rows = slice(first, first + len(decoded.hash))
             first = rows.stop
             columns.hash[rows], columns.width[rows], columns.height[rows] = decoded.hash, decoded.width, decoded.height
@@ -105,9 +108,9 @@ def _chunks(listing: Listing) -> Iterator[Chunk]:
         yield Chunk(first, listing.place[first : first + CHUNK], twins)
 
 
-def _decode_chunks(listing: Listing, images: Path, start: int, workers: int) -> Iterator[Columns]:
+def _decode_chunks(listing: Listing, scaling: Scaling, images: Path, start: int, workers: int) -> Iterator[Columns]:
     """Decode all chunks; yield their columns in order."""
-    setup = (str(images), start, str(listing.source) if listing.kind == "zip" else None)
+    setup = (str(images), start, str(listing.source) if listing.kind == "zip" else None, scaling)
     if workers == 1:
         decoder = ChunkDecoder(*setup)
         try:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cancernet.data.archive.members import CONFLICT, PatchError, read_file, read_member
-from cancernet.data.store.decode import PATCH_BYTES, SIDE, decode_patch, pixel_hash
+from cancernet.data.store.decode import PATCH_BYTES, SIDE, Scaling, decode_patch, pixel_hash
 
 
 @dataclass
@@ -62,9 +62,11 @@ class ChunkDecoder:
         images: The store's pixel file, already of its full length; rows are written at their place.
         start: Bytes before the first row in it.
         archive: The zip; None where the places are paths of files.
+        scaling: How images become patches.
     """
 
-    def __init__(self, images: str, start: int, archive: str | None) -> None:
+    def __init__(self, images: str, start: int, archive: str | None, scaling: Scaling) -> None:
+        self._scaling = scaling
         self._images = Path(images).open("r+b", buffering=0)  # noqa: SIM115
         self._start = start
         self._archive = Path(archive).open("rb", buffering=8192) if archive is not None else None  # noqa: SIM115
@@ -84,7 +86,7 @@ class ChunkDecoder:
         order = np.argsort(places["offset"]) if isinstance(places, np.ndarray) else range(count)
         for i in order:
             try:
-                rows[i], decoded.width[i], decoded.height[i] = decode_patch(self._read(chunk, int(i)))
+                rows[i], decoded.width[i], decoded.height[i] = decode_patch(self._read(chunk, int(i)), self._scaling)
             except PatchError as error:
                 decoded.reasons[chunk.first + int(i)] = str(error)
             else:
@@ -111,12 +113,12 @@ class ChunkDecoder:
 _decoder: ChunkDecoder | None = None
 
 
-def start_worker(images: str, start: int, archive: str | None) -> None:
+def start_worker(images: str, start: int, archive: str | None, scaling: Scaling) -> None:
     """Set up a decode worker: open its files and let it end when its parent ends."""
     global _decoder  # a process of a pool has no other place to keep what its tasks share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone reacts to it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _decoder = ChunkDecoder(images, start, archive)
+    _decoder = ChunkDecoder(images, start, archive, scaling)
 
 
 def _end_with_parent() -> None:

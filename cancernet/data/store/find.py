@@ -8,6 +8,7 @@ import platformdirs
 from cancernet.data.archive.source import Root, Source
 from cancernet.data.store.pack import pack_source
 from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
+from cancernet.errors import InputError
 from cancernet.files import exclusive
 
 SYNTHETIC = "synthetic"
@@ -19,6 +20,7 @@ def find_store(
     cache: str | Path | None = None,
     workers: int | None = None,
     columns: Mapping[str, str] | None = None,
+    mpp: float | None = None,
 ) -> PatchStore:
     """Open the store of an archive, packing it on first use. The archive is scanned once.
 
@@ -27,6 +29,7 @@ def find_store(
         cache: Where stores are kept and looked for; None takes the user's cache folder.
         workers: Processes for packing; None takes all cores.
         columns: Of a CSV table; see `Source`.
+        mpp: Micrometres a pixel of the images; None where unknown.
 
     Raises:
         InputError: As `pack_source` and `open_store` raise it.
@@ -34,8 +37,11 @@ def find_store(
     if isinstance(root, str | Path):
         root = find_synthetic(cache) if str(root) == SYNTHETIC else Path(root).expanduser()
         if (root / MANIFEST).exists() and (root / IMAGES).exists():
-            return open_store(root)
-    source = Source(root, columns)
+            store = open_store(root)
+            if mpp is not None and mpp != store.manifest.get("mpp"):
+                raise InputError(f"data.mpp is {mpp}, and {root} is packed already: give the archive itself")
+            return store
+    source = Source(root, columns, mpp)
     # The name tells a person what the folder is, the fingerprint tells it from others of that name.
     return pack_source(source, _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}", workers)
 

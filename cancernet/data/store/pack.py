@@ -14,8 +14,9 @@ from cancernet.data.archive.layout import UNKNOWN_CASE
 from cancernet.data.archive.listing import Listing, Reject, count_reasons
 from cancernet.data.archive.members import CONFLICT
 from cancernet.data.archive.source import Root, Source
-from cancernet.data.store.decode import PATCH_BYTES, SIDE
+from cancernet.data.store.decode import PATCH_BYTES, Scaling
 from cancernet.data.store.decode_pool import Columns, choose_workers, decode_listing, file_checksum
+from cancernet.data.store.sizes import choose_scaling, describe_sizes
 from cancernet.data.store.store import FORMAT, IMAGES, INDEX, MANIFEST, VERSION, PatchStore, open_store, read_manifest
 from cancernet.errors import InputError
 from cancernet.files import exclusive, new_folder, remove_folder, sync
@@ -99,8 +100,9 @@ def _reuse(source: Source, output: Path, say: bool = False) -> PatchStore | None
 def _write(listing: Listing, output: Path, name: str, workers: int, progress: bool) -> None:
     try:
         with new_folder(output) as partial:
-            columns, checksum = decode_listing(listing, partial / IMAGES, workers, progress)
-            seal_store(partial, listing, columns, checksum, name)
+            scaling = choose_scaling(listing)
+            columns, checksum = decode_listing(listing, scaling, partial / IMAGES, workers, progress)
+            seal_store(partial, listing, columns, checksum, name, scaling)
             if read_manifest(output) is not None and not _is_store_of(listing, output):
                 remove_folder(output)  # damaged
     except OSError:
@@ -115,7 +117,14 @@ def _is_store_of(listing: Listing, output: Path) -> bool:
         return False
 
 
-def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str, name: str) -> None:
+def seal_store(
+    partial: Path,
+    listing: Listing,
+    columns: Columns,
+    checksum: str,
+    name: str,
+    scaling: Scaling = Scaling(),  # noqa: B008 (frozen)
+) -> None:
     """Make a store of a folder with a pixel file: write the index and, last, the manifest.
 
     Args:
@@ -124,6 +133,7 @@ def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str,
         columns: What decoding found.
         checksum: Of the pixel file.
         name: Of the archive.
+        scaling: How its images became patches.
 
     Raises:
         InputError: No row is readable.
@@ -137,7 +147,7 @@ def seal_store(partial: Path, listing: Listing, columns: Columns, checksum: str,
         raise InputError(f"{what} holds no readable patch ({counts}): check that its files are whole images")
     _write_index(partial / INDEX, listing, columns, keep)
     sync(partial / INDEX)
-    manifest = _describe(listing, columns, keep, name)
+    manifest = _describe(listing, columns, keep, name, scaling)
     manifest["checksum"] = {IMAGES: checksum, INDEX: file_checksum(partial / INDEX)}
     manifest["bytes"] = {file: (partial / file).stat().st_size for file in (IMAGES, INDEX)}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -174,7 +184,7 @@ def _write_index(path: Path, listing: Listing, columns: Columns, keep: np.ndarra
     parquet.write_table(pyarrow.Table.from_arrays(list(table.values()), list(table)), path, compression="zstd")
 
 
-def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -> dict[str, Any]:
+def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str, scaling: Scaling) -> dict[str, Any]:
     """Count what the store holds and list what it leaves out."""
     rejects, lost_copies = list(listing.rejects), 0
     for row, reason in sorted(columns.reasons.items()):
@@ -192,6 +202,8 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -
         "name": name,
         "synthetic": listing.synthetic,
         "layout": listing.layout,
+        "sizes": describe_sizes(scaling, width, height),
+        "mpp": scaling.mpp,
         "source": {"kind": listing.kind, "name": listing.source.name, "fingerprint": listing.fingerprint},
         "patches": patches,
         "cases": cases,
@@ -202,7 +214,7 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str) -
             "benign": benign,
             "unlabelled": patches - idc - benign,
             "prevalence": idc / (idc + benign) if idc + benign else None,
-            "edge_patches": int(((width < SIDE) | (height < SIDE)).sum()),
+            "edge_patches": int(((width < (scaling.side or height)) | (height < (scaling.side or width))).sum()),
             "duplicates": listing.duplicates - lost_copies,
             "identical_images": patches - len(np.unique(columns.hash[keep])),
             "rejects": count_reasons(rejects),

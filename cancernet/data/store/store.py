@@ -62,9 +62,9 @@ class PatchStore:
 
     @property
     def understood(self) -> str:
-        """One line that says where class and case come from; empty where the store does not record that."""
-        layout = self.manifest.get("layout")
-        return f"{self.name}: read {len(self):,} images: {layout}" if layout else ""
+        """One line: where class and case come from, and what became of other sizes; empty in stores of version 0.1."""
+        said = "; ".join(filter(None, (self.manifest.get("layout"), self.manifest.get("sizes"))))
+        return f"{self.name}: read {len(self):,} images: {said}" if said else ""
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
