@@ -37,7 +37,7 @@ def choose_scaling(listing: Listing) -> Scaling:
             # What cannot be read is found and counted when all are decoded.
             with suppress(PatchError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 place = listing.place[row]
-                data = read_file(str(place)) if archive is None else read_member(archive, place)  # type: ignore[arg-type]
+                data = read_file(str(place)) if archive is None else read_member(archive, place)
                 with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                     width, height = image.size
                 squares[width] += width == height
