@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cancernet.data.case_lists import OFFICIAL
+from cancernet.data.split_files import read_split_file
 from cancernet.errors import InputError
 
 PARTS = ("train", "validation", "test")
@@ -108,12 +109,11 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
         or `patch`.
 
     Raises:
-        InputError: A column is missing, a part has an unknown name, or a case or patch is in two parts.
+        InputError: The file cannot be used (see `read_split_file`), a part has an unknown name, or a case or patch is
+            in two parts.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    key = "path" if "path" in table else "case"
-    if "part" not in table or key not in table:
-        raise InputError(f"{path}: columns part and case (or path) are needed, found {', '.join(table.columns)}")
+    key, pairs = read_split_file(path)
+    table = pd.DataFrame(pairs, columns=[key, "part"], dtype=object)
     unknown = set(table["part"]) - {*PARTS, OUTSIDE, LEFT_OUT}
     if unknown:
         raise InputError(f"{path}: unknown part {min(unknown)!r}; use one of {', '.join((*PARTS, OUTSIDE))}")

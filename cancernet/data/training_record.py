@@ -11,7 +11,7 @@ import torch
 
 from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, patch_keys
 from cancernet.data.splits import Split
-from cancernet.errors import InputError
+from cancernet.errors import InputError, one_line
 
 SEEN = ("train", "validation")
 """The parts that a model has seen: one trains its weights, the other chooses its epoch."""
@@ -68,14 +68,23 @@ class TrainingRecord:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TrainingRecord":
-        """Read what `state` wrote."""
-        return cls(
-            unit=state["unit"],
-            cases={part: list(values) for part, values in state["cases"].items()},
-            patches={part: values.numpy() for part, values in state["patches"].items()},
-            images={part: values.numpy() for part, values in state["images"].items()},
-            known=state.get("known", True),
-        )
+        """Read what `state` wrote.
+
+        Raises:
+            InputError: The state is something else.
+        """
+        try:
+            return cls(
+                unit=str(state["unit"]),
+                cases={part: [str(case) for case in state["cases"][part]] for part in SEEN},
+                patches={part: state["patches"][part].numpy().astype(np.int64) for part in SEEN},
+                images={part: state["images"][part].numpy().astype(np.int64) for part in SEEN},
+                known=bool(state.get("known", True)),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"the checkpoint's record of what it has seen is damaged ({one_line(error)}); take another copy"
+            ) from error
 
     def join(self, other: "TrainingRecord") -> "TrainingRecord":
         """Return the record of a model that was trained on both, one after the other."""

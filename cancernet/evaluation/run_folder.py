@@ -28,6 +28,7 @@ REPORT = "report.html"
 MODEL_CARD = "model_card.md"
 
 AGAIN = "run `cancernet test` (or `predict`) again"
+SPLIT_AGAIN = "copy the file that `fit` wrote, or remove this one"
 CONTEXT_AGAIN = "run `cancernet context` again, or remove it"
 UNLABELLED = "the class of its patches is not known, so nothing can be evaluated; predict patches with labels"
 COLUMNS = ("path", "case", "x", "y", "part", "label", "logit", "probability")
@@ -228,9 +229,21 @@ def read_context_table(path: Path) -> pd.DataFrame:
 
 
 def read_split(folder: Path) -> pd.DataFrame | None:
-    """Read `split.csv` of the run that a folder belongs to, all columns as text; None where there is none."""
+    """Read `split.csv` of the run that a folder belongs to, all columns as text; None where there is none.
+
+    Raises:
+        InputError: It is broken.
+    """
     path = _nearest(folder, SPLIT)
-    return None if path is None else pd.read_csv(path, dtype=str, keep_default_na=False)
+    if path is None:
+        return None
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {SPLIT_AGAIN}") from error
+    if not {"case", "part"} <= {*table}:
+        raise InputError(f"{path}: columns case and part are needed, found {', '.join(table)}; {SPLIT_AGAIN}")
+    return table
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:

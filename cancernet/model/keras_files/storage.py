@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, brief
 from cancernet.model.keras_files.layers import StoredLayer, read_counted_layers, read_named_layers
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -62,8 +62,10 @@ def read_file(path: Path) -> Stored:
                 return _read_hdf5(path, content)
         if magic.startswith(b"PK\x03\x04"):
             return _read_archive(path)
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, RecursionError) as error:
-        raise InputError(f"{path}: damaged, or not what Keras writes ({error}); save the model again") from error
+    except InputError:
+        raise
+    except Exception as error:  # of JSON, zip, zlib, HDF5 and NumPy
+        raise InputError(f"{path}: damaged, or not what Keras writes ({brief(error)}); save the model again") from error
     if _is_pickle(path):
         raise _carries_code(path, "a Python pickle")
     raise InputError(f"{path}: neither HDF5 nor a Keras archive; give a .keras, .weights.h5 or .h5 file")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, brief
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.architecture import Architecture, read_architecture
 from cancernet.model.keras_files.layers import Shape, StoredLayer
@@ -90,6 +90,8 @@ def read_weights(
         state = _state(stored, transposed, side, 1.0 if architecture is None else architecture.logit_scale)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:  # a number where a name belongs, or the like
+        raise InputError(f"{path}: its configuration is not what Keras writes ({brief(error)})") from error
     return NetworkWeights(state, classes, size, known, f"{path.name}, {stored.layout}")
 
 

@@ -1,0 +1,45 @@
+"""Read a split file: a CSV table that gives each case, or each patch, its part. Neither NumPy nor pandas is needed."""
+
+import csv
+import io
+from pathlib import Path
+
+from cancernet.errors import InputError
+
+EXAMPLE = "give a CSV file whose first line is case,part (or path,part), such as the split.csv of a run"
+
+
+def read_split_file(path: Path) -> tuple[str, list[tuple[str, str]]]:
+    """Read what a split file names.
+
+    The separator is a comma or a semicolon; other columns are ignored.
+
+    Returns:
+        The column that names the rows, `path` or `case`, and a pair of name and part for each row.
+
+    Raises:
+        InputError: The file cannot be read, is empty, no CSV in UTF-8, or lacks a column.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {EXAMPLE}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); {EXAMPLE}") from error
+    if not text.strip():
+        raise InputError(f"{path}: is empty; {EXAMPLE}")
+    first = text.lstrip("\r\n").partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    try:
+        filled = (row for row in rows if row)
+        names = next(filled)
+        key = "path" if "path" in names else "case"
+        if "part" not in names or key not in names:
+            raise InputError(f"{path}: columns part and case (or path) are needed, found {', '.join(names)}; {EXAMPLE}")
+        named, part = names.index(key), names.index("part")
+        pairs = [(row[named], row[part]) for row in filled]
+    except (csv.Error, IndexError) as error:
+        raise InputError(f"{path}, line {rows.line_num}: cannot be read as CSV ({error}); correct it") from error
+    if not pairs:
+        raise InputError(f"{path}: names no {key}; {EXAMPLE}")
+    return key, pairs
