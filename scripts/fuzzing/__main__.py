@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cancernet.errors import InputError, explained
@@ -72,6 +73,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.targets) - set(NAMES)):
         raise InputError(f"no target {', '.join(unknown)}; targets are {', '.join(NAMES)}")
+    if find_spec("atheris") is None:
+        raise InputError("atheris is not installed: .venv/bin/python -m pip install -e '.[fuzz]'")
     corpus = given.corpus or Path(tempfile.mkdtemp(prefix="cancernet-fuzz-"))
     print("| target | seconds | executions | edges | finding |\n|---|---|---|---|---|")
     outcomes = []
