@@ -242,7 +242,7 @@ def read_split(folder: Path) -> pd.DataFrame | None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {SPLIT_AGAIN}") from error
     if not {"case", "part"} <= {*table}:
-        raise InputError(f"{path}: columns case and part are needed, found {', '.join(table)}; {SPLIT_AGAIN}")
+        raise InputError(f"{path}: columns case and part are needed, found {', '.join(map(str, table))}; {SPLIT_AGAIN}")
     return table
 
 

@@ -67,7 +67,7 @@ def make_zips(folder: Path) -> Target:
         archive.write_bytes(data)
         listing = Source(archive).list_patches()
         with archive.open("rb") as file:
-            for place in listing.place[:3]:
+            for place in np.asarray(listing.place)[:3]:
                 try:
                     decode_patch(read_member(file, place))
                 except PatchError:
