@@ -22,6 +22,7 @@ from cancernet.evaluation.bootstrap import (
 )
 from cancernet.evaluation.calibration import calibration_summary, fit_temperature, sigmoid
 from cancernet.evaluation.estimates import estimates
+from cancernet.evaluation.idc_share import share_agreement
 from cancernet.evaluation.metrics import LOSSES, METRICS, RANKS, RATES, FloatArray, confusion, rates
 from cancernet.evaluation.per_case import case_summary, per_case, worst_tenth
 from cancernet.evaluation.results import Analysis, StoredCalibration, StoredPoint
@@ -163,6 +164,7 @@ def summarise(
         per_case=rows,
         case_summary=case_summary(rows),
         worst_tenth=[row.case for row in worst_tenth(rows)],
+        idc_share=share_agreement(rows, settings),
         **others,
     )
 

@@ -3,11 +3,13 @@
 Without pyplot, which keeps figures alive until they are closed and wants a display.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from cancernet.evaluation.calibration import Reliability
 
@@ -16,6 +18,8 @@ SYNTHETIC_NOTE = "synthetic data"
 ACCENT, MUTED, LINE = "#5b2a86", "#57546a", "#d9d6e2"
 """Colours of curves, of reference lines and of the grid."""
 REFERENCE: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": "--"}
+DOTS: dict[str, Any] = {"color": ACCENT, "alpha": 0.65, "linestyle": "none", "marker": "o", "markersize": 4.5}
+"""Of cases, one dot each."""
 
 
 def _new_figure(title: str, synthetic: bool) -> tuple[Figure, Any]:
@@ -77,6 +81,39 @@ def draw_reliability(bins: Reliability, title: str, synthetic: bool = False) -> 
     axes.vlines(bins.mean_predicted, bins.low, bins.high, color=ACCENT, alpha=0.65)
     axes.plot(bins.mean_predicted, bins.observed, color=ACCENT, linewidth=1, marker="o", markersize=4.5)
     _label_fractions(axes, "mean predicted probability", "observed share of IDC")
+    return figure
+
+
+def draw_shares(expert: np.ndarray, predicted: np.ndarray, title: str, synthetic: bool = False) -> Figure:
+    """Draw the predicted share of IDC against the expert's, both (K,) in [0, 1]; the dashed line is equality."""
+    figure, axes = _new_figure(title, synthetic)
+    axes.plot([0, 1], [0, 1], **REFERENCE)
+    axes.plot(expert, predicted, **DOTS)
+    _label_fractions(axes, "expert's share of IDC", "predicted share of IDC")
+    return figure
+
+
+def draw_agreement(
+    expert: np.ndarray, predicted: np.ndarray, lines: Sequence[float], title: str, synthetic: bool = False
+) -> Figure:
+    """Draw the difference of two shares, both (K,) in [0, 1], against their mean (Bland and Altman 1986).
+
+    Args:
+        expert: Shares by the expert.
+        predicted: Shares by the model.
+        lines: Mean difference and limits of agreement, drawn across.
+        title: What was evaluated.
+        synthetic: Say so in the title.
+    """
+    figure, axes = _new_figure(title, synthetic)
+    for line in lines:
+        axes.plot([0, 1], [line, line], **REFERENCE)
+    axes.plot((expert + predicted) / 2, predicted - expert, **DOTS)
+    _label_fractions(axes, "mean of both shares", "predicted share less the expert's")
+    reach = 1.1 * max(0.1, *np.abs(predicted - expert), *map(abs, lines))
+    axes.set_ylim(-reach, reach)
+    axes.yaxis.set_major_locator(MaxNLocator(7))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     return figure
 
 

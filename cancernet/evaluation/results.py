@@ -24,6 +24,7 @@ from cancernet.evaluation.values import (
     PerMetric,
     Record,
     Share,
+    ShareAgreement,
     TestedPoint,
     Threshold,
 )
@@ -101,6 +102,9 @@ class Analysis(Figures):
     case_summary: CaseSummary
     worst_tenth: list[str] = Field(description="Cases of the lowest balanced accuracy, worst first.")
     baselines: Baselines | None
+    idc_share: ShareAgreement | None = Field(
+        default=None, description="Of the calls in `per_case`; null in files of version 0.1."
+    )
 
 
 class Evaluation(Analysis, Provenance):

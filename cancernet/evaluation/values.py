@@ -226,6 +226,17 @@ class CaseSummary(PerMetric[Spread]):
     mean_probability: Spread
 
 
+class ShareAgreement(Record):
+    """The share of a case's patches that is called IDC, next to the share that the expert outlined."""
+
+    cases: Count
+    spearman: Interval = Field(description="Rank correlation of the two shares.")
+    mean_difference: Interval = Field(description="Predicted less the expert's, each case weighing the same.")
+    sd: Number = Field(description="Standard deviation of the differences, divided by n - 1.")
+    lower_limit: Number = Field(description="Limit of agreement: mean difference - 1.96 standard deviations.")
+    upper_limit: Number = Field(description="Limit of agreement: mean difference + 1.96 standard deviations.")
+
+
 class ColourHistogram(Figures):
     """Logistic regression on colour histograms, trained on the run's training part."""
 

@@ -14,9 +14,16 @@ from numpy.typing import ArrayLike
 
 from cancernet.evaluation import figures
 from cancernet.evaluation.calibration import Reliability
-from cancernet.evaluation.figures import draw_precision_recall, draw_reliability, draw_roc
+from cancernet.evaluation.figures import (
+    draw_agreement,
+    draw_precision_recall,
+    draw_reliability,
+    draw_roc,
+    draw_shares,
+)
+from cancernet.evaluation.idc_share import shares
 from cancernet.evaluation.metrics import precision_recall_curve, roc_curve
-from cancernet.evaluation.values import CalibrationResult, Difference
+from cancernet.evaluation.values import CalibrationResult, CaseMetrics, Difference, ShareAgreement
 
 POINTS = 500
 """Points of a curve: more than the pixels that it crosses."""
@@ -132,6 +139,17 @@ def draw_calibration(calibration: CalibrationResult) -> dict[str, Drawing]:
         columns = zip(*(dict(item).values() for item in summary.reliability), strict=True)
         drawings[when] = inline(draw_reliability(Reliability(*map(np.array, columns)), ""), f"reliability-{when}")
     return drawings
+
+
+def draw_idc_shares(rows: Sequence[CaseMetrics], agreement: ShareAgreement) -> dict[str, Drawing]:
+    """Draw the share of IDC by case, predicted against the expert's, and their differences with limits."""
+    both = shares(rows)
+    lines = (agreement.mean_difference.estimate, agreement.lower_limit, agreement.upper_limit)
+    defined = [line for line in lines if line is not None]
+    return {
+        "scatter": inline(draw_shares(*both, ""), "shares"),
+        "differences": inline(draw_agreement(*both, defined, ""), "share-differences"),
+    }
 
 
 def draw_histogram(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def render(subject: Subject) -> str:
         curves=curves,
         histogram=histogram,
         reliability=charts.draw_calibration(metrics.calibration) if metrics.calibration else None,
+        shares=charts.draw_idc_shares(metrics.per_case, metrics.idc_share) if metrics.idc_share else None,
         strips=charts.STRIPS,
         case_maps=case_maps(subject, "test"),
         outside_maps=case_maps(subject, "outside"),
