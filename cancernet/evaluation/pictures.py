@@ -23,11 +23,14 @@ class Pictures:
         mistake_row: (K,) int64, rows of the predictions: at most `MISTAKES` false positives, the highest probability
             first, then at most as many false negatives, the lowest first.
         mistake_image: (K, H, W, 3) uint8, RGB.
+        mistake_map: (K, h, w) float32, what each cell of a mistake adds to the log-odds of IDC; None in files of
+            version 0.1.
     """
 
     thumbnail: np.ndarray
     mistake_row: np.ndarray
     mistake_image: np.ndarray
+    mistake_map: np.ndarray | None = None
 
 
 def choose_pictures(

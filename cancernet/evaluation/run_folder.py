@@ -1,7 +1,7 @@
 """Read and write a run folder: what `fit`, `test`, `predict` and `context` leave there, checked when it is read."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,8 @@ def write_tested(folder: Path, metrics: TestMetrics, table: pd.DataFrame, pictur
     _write_predictions(folder, table)
     # An open file: given a path, NumPy appends its own ending to the name.
     with replacing(folder / PICTURES) as path, path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **vars(pictures))
+        arrays = {name: array for name, array in vars(pictures).items() if array is not None}
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     title = f"{metrics.patches:,} {metrics.part} patches, threshold {metrics.threshold:g}"
     figure = draw_confusion_matrix(np.array(metrics.confusion_matrix), title, metrics.synthetic)
     with replacing(folder / CONFUSION_MATRIX) as path:
@@ -293,7 +294,9 @@ def _read_pictures(folder: Path, rows: int) -> Pictures | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            pictures = Pictures(*(arrays[name] for name in ("thumbnail", "mistake_row", "mistake_image")))
+            pictures = Pictures(
+                **{field.name: arrays[field.name] for field in fields(Pictures) if field.name in arrays}
+            )
     except Exception as error:  # a broken archive raises errors of zip, zlib and NumPy
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {AGAIN}") from error
     fitting = (
@@ -301,6 +304,7 @@ def _read_pictures(folder: Path, rows: int) -> Pictures | None:
         and pictures.mistake_image.ndim == 4
         and len(pictures.thumbnail) == rows
         and len(pictures.mistake_image) == len(pictures.mistake_row)
+        and (pictures.mistake_map is None or pictures.mistake_map.shape[:1] == pictures.mistake_row.shape)
         and all(0 <= row < rows for row in pictures.mistake_row)
     )
     if not fitting:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer
 
 from cancernet import __version__
@@ -12,8 +14,12 @@ from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, analyse
 from cancernet.evaluation.baselines import BaselineScores, score_baselines
 from cancernet.evaluation.results import Extent, Provenance, StoredCalibration, TestMetrics
+from cancernet.model.activation_map import class_activation
 from cancernet.training.checkpoints import data_state, recorded_calibration
 from cancernet.training.provenance import describe_data_flow, describe_environment, prove_disjoint
+
+ACTIVATION_BATCH = 16
+"""Patches per pass of `map_activations`, which keeps the feature maps of a batch."""
 
 
 def collect_metrics(
@@ -81,6 +87,27 @@ def describe_provenance(data: IDCDataModule, checkpoint: str) -> Provenance:
         checkpoint=checkpoint,
         version=__version__,
     )
+
+
+def map_activations(task: Any, data: IDCDataModule, rows: np.ndarray) -> np.ndarray | None:
+    """Compute what each cell of some patches adds to the log-odds of IDC (see `class_activation`).
+
+    Args:
+        task: The task, with the tested weights.
+        data: Where the patches are.
+        rows: (K,) store rows, in any order.
+
+    Returns:
+        (K, h, w) float32; None where K is 0.
+    """
+    if not len(rows):
+        return None
+    order = np.argsort(rows)
+    batches = data.batches(rows[order], task.device, ACTIVATION_BATCH)
+    size = (task.image_size, task.image_size)
+    images = (F.interpolate(batch["image"], size, mode="bilinear", antialias=True) for batch in batches)
+    maps = torch.cat([class_activation(task.network, image) for image in images])
+    return maps.float().cpu().numpy()[np.argsort(order)]
 
 
 def _score_baselines(data: IDCDataModule, rows: np.ndarray) -> BaselineScores | None:

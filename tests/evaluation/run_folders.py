@@ -179,7 +179,8 @@ def draw_pictures(table: pd.DataFrame, thumbnail: np.ndarray, random: np.random.
     first = benign[np.argsort(-probability[benign], kind="stable")][:MISTAKES]
     second = idc[np.argsort(probability[idc], kind="stable")][:MISTAKES]
     rows = np.concatenate([first, second]).astype(np.int64)
-    return Pictures(thumbnail, rows, draw_thumbnails(table.iloc[rows], 50, random))
+    activation = random.normal(0, 1, (len(rows), 12, 12)).astype(np.float32)
+    return Pictures(thumbnail, rows, draw_thumbnails(table.iloc[rows], 50, random), activation)
 
 
 def draw_predictions(

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from cancernet.evaluation.grid import lay_out
-from cancernet.evaluation.report import maps
+from cancernet.evaluation.report import maps, write_report
 
 
 def read_picture(uri):
@@ -50,3 +50,27 @@ def test_positions_that_cannot_be_are_not_drawn():
 
 def test_cases_without_positions_are_said_to_have_none(page):
     assert page.text.count("No map: the positions of its patches are unknown.") == 1
+
+
+def test_activations_are_drawn_up_to_the_strongest_cell():
+    drawn = np.array(read_picture(maps.activation_picture(np.array([[0.0, -3.0], [1.5, 3.0]]))))
+    against, nothing, favour = (np.array(list(bytes.fromhex(colour)), float) for colour in maps.DIVERGING)
+    np.testing.assert_array_equal(drawn[0, 0], nothing)
+    np.testing.assert_array_equal(drawn[0, 1], against)
+    np.testing.assert_array_equal(drawn[1, 1], favour)
+    np.testing.assert_allclose(drawn[1, 0], (nothing + favour) / 2, atol=1)
+    assert np.array(read_picture(maps.activation_picture(np.zeros((2, 3))))).shape == (2, 3, 3)
+
+
+def test_mistakes_have_their_activations_below_them(folder, page, copy):
+    shown = [attributes for tag, attributes in page.elements if tag == "img" and attributes.get("class") == "cells"]
+    activations = [image for image in shown if image["alt"].startswith("what its cells add")]
+    patches = [image for tag, image in page.elements if tag == "img" and image["alt"].startswith("patch of case")]
+    assert len(activations) == len(patches) > 1
+    assert "12 × 12 cells" in page.text
+    with np.load(folder / "pictures.npz") as arrays:
+        kept = {name: array for name, array in arrays.items() if name != "mistake_map"}
+    np.savez(copy / "pictures.npz", **kept)
+    without = write_report(copy).read_text(encoding="utf-8")
+    assert "cells adds to the score" not in without
+    assert "patch of case" in without

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,10 @@ def test_folds_keep_the_pictures_of_their_own_patches(folds):
         at += len(tested)
     first = runs[0].predictions["path"].iloc[runs[0].pictures.mistake_row[0]]
     assert subject.predictions["path"].iloc[subject.pictures.mistake_row[0]] == first
+    np.testing.assert_array_equal(subject.pictures.mistake_map[0], runs[0].pictures.mistake_map[0])
+    assert len(subject.pictures.mistake_map) == len(subject.pictures.mistake_image)
+    without = replace(runs[0], pictures=replace(runs[0].pictures, mistake_map=None))
+    assert subject_of([without, *runs[1:]]).pictures.mistake_map is None
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cancernet.checkpoints import read_checkpoint
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.evaluation.pictures import shrink
 from cancernet.evaluation.results import TestMetrics
+from cancernet.model.activation_map import class_activation
 from cancernet.training.checkpoints import recorded_calibration
+from cancernet.training.task import ClassificationTask
 from tests.training.calibrated import CASES, PARTS
 
 
@@ -93,3 +96,12 @@ def test_pictures_belong_to_the_predictions(calibrated_run, store):
     assert (chosen["label"] == 1).sum() == min(24, false_negatives)
     assert chosen[chosen["label"] == 0]["logit"].is_monotonic_decreasing
     assert chosen[chosen["label"] == 1]["logit"].is_monotonic_increasing
+
+
+def test_activation_maps_are_those_of_the_mistakes(calibrated_run):
+    task = ClassificationTask.load_from_checkpoint(calibrated_run / "checkpoints" / "best.ckpt").eval()
+    with np.load(calibrated_run / "pictures.npz") as pictures:
+        image = torch.from_numpy(pictures["mistake_image"]).permute(0, 3, 1, 2).float() / 255
+        assert len(image) > 1
+        expected = class_activation(task.network, image)
+        np.testing.assert_allclose(pictures["mistake_map"], expected, atol=1e-5)

@@ -18,6 +18,8 @@ VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779",
 (van der Walt and Smith 2015, public domain)."""
 CALLS = {"true negative": "7f8fa3", "false positive": "f0b400", "false negative": "d1431c", "true positive": "0b4fa3"}
 """Colours of the four outcomes, by 2 x label + call."""
+DIVERGING = ("2a6f97", "f4f2f7", "c2417c")
+"""Colours of what speaks against IDC, of nothing, and of what speaks for it."""
 SLIDE_QUALITY, COARSE_QUALITY = 62, 35
 """Of lossy WebP: a cell of 8x8 pixels takes about 15 bytes, one of 4x4 pixels and the lower about 3."""
 
@@ -59,6 +61,13 @@ def stitch_slide(grid: Grid, thumbnail: NDArray[np.uint8], reduction: int = 1) -
 def patch_picture(image: NDArray[np.uint8]) -> str:
     """Return a patch (H, W, 3) as it is, RGB."""
     return _encoded(Image.fromarray(image), "PNG", optimize=True)
+
+
+def activation_picture(activation: NDArray[np.floating]) -> str:
+    """Draw what each cell (h, w) adds to a score, in the colours of `DIVERGING`, up to the strongest cell."""
+    strongest = float(np.abs(activation).max()) or 1.0
+    level = np.rint(100 + 100 * activation / strongest).astype(np.intp)
+    return _encoded(Image.fromarray(_ramp(DIVERGING, 201)[level]), "PNG", optimize=True)
 
 
 def _ramp(colours: tuple[str, ...], steps: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.metrics import LOWER_IS_BETTER, THRESHOLD_FREE
-from cancernet.evaluation.pictures import MISTAKES
+from cancernet.evaluation.pictures import MISTAKES, Pictures
 from cancernet.evaluation.report import charts, maps
 from cancernet.evaluation.report.context import context_sections
 from cancernet.evaluation.report.formatting import UNDEFINED, figure, fill
@@ -176,15 +176,17 @@ def mistakes(subject: Subject) -> list[dict[str, Any]] | None:
     for value, title in ((0, "Benign, yet scored highest"), (1, "IDC, yet scored lowest")):
         of_class = np.flatnonzero(label == value)
         order = of_class[np.argsort(probability[of_class] * (2 * value - 1), kind="stable")][:MISTAKES]
-        patches = [_mistake(rows.iloc[at], pictures.mistake_image[at], subject) for at in order]
+        patches = [_mistake(rows.iloc[at], at, subject, pictures) for at in order]
         groups.append({"key": ("false-positive", "false-negative")[value], "title": title, "patches": patches})
     return groups
 
 
-def _mistake(row: pd.Series, image: np.ndarray, subject: Subject) -> dict[str, Any]:
+def _mistake(row: pd.Series, at: int, subject: Subject, pictures: Pictures) -> dict[str, Any]:
     called = row["probability"] >= _threshold_of(subject, row["case"])
+    activation = None if pictures.mistake_map is None else maps.activation_picture(pictures.mistake_map[at])
     return {
-        "source": maps.patch_picture(image),
+        "source": maps.patch_picture(pictures.mistake_image[at]),
+        "activation": activation,
         "case": row["case"],
         "path": row["path"],
         "position": f"x {row['x']}, y {row['y']}" if row["x"] >= 0 else "position unknown",

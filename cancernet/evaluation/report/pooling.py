@@ -120,10 +120,12 @@ def _join_pictures(runs: Sequence[Run], keep: np.ndarray) -> Pictures | None:
     start = np.concatenate([[0], np.cumsum([len(run.predictions) for run in runs])[:-1]])
     rows = np.concatenate([part.mistake_row + first for part, first in zip(known, start, strict=True)])
     images = np.concatenate([part.mistake_image for part in known])
+    maps = [part.mistake_map for part in known if part.mistake_map is not None]
+    joined = np.concatenate(maps) if len(maps) == len(known) and len({map.shape[1:] for map in maps}) == 1 else None
     number = np.cumsum(keep) - 1
     counted = keep[rows]
     thumbnails = np.concatenate([part.thumbnail for part in known])[keep]
-    return Pictures(thumbnails, number[rows[counted]], images[counted])
+    return Pictures(thumbnails, number[rows[counted]], images[counted], None if joined is None else joined[counted])
 
 
 def _evaluate(

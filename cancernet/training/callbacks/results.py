@@ -1,6 +1,7 @@
 """The files of a test or a prediction."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cancernet.evaluation.results import Extent, PredictionsOrigin, TestMetrics
 from cancernet.evaluation.run_folder import predictions_table, write_predicted, write_tested
 from cancernet.files import require_space
 from cancernet.training.checkpoints import data_state, output_folder, recorded_calibration
-from cancernet.training.results import collect_metrics, describe_extent, describe_provenance
+from cancernet.training.results import collect_metrics, describe_extent, describe_provenance, map_activations
 
 PATCH_BYTES = 1000
 """Bytes of a patch in the result files, at most: its rows of the tables and its thumbnail."""
@@ -63,9 +64,10 @@ class ResultFiles(Callback):
         self.metrics = collect_metrics(trainer, pl_module, data, table, checkpoint, self._started, extent)
         rows: np.ndarray = pl_module.predictions[0]  # type: ignore[index, assignment]
         pictures = choose_pictures(table, data.store.gather, rows, calibration.get("threshold", 0.5))
+        activations = map_activations(pl_module, data, rows[pictures.mistake_row])
         # Nothing is written before all is computed: an error leaves the files of the last test in place.
         self.folder, self.part_of = self._place(trainer, "test", self.metrics.whole), self.metrics.part_of
-        write_tested(self.folder, self.metrics, table, pictures)
+        write_tested(self.folder, self.metrics, table, replace(pictures, mistake_map=activations))
         write_report(self.folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
