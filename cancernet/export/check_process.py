@@ -64,12 +64,37 @@ def open_torch(file: str) -> tuple[Model, str]:
     return run, f"torch {torch.__version__}"
 
 
+def open_wsinfer(file: str) -> tuple[Model, str]:
+    """Open the TorchScript of a WSInfer model, and treat patches as its configuration says."""
+    import torch
+
+    with open(f"{file}/config.json", encoding="utf-8") as text:  # noqa: PTH123
+        configuration = json.load(text)
+    module = torch.jit.load(f"{file}/torchscript_model.pt")
+    size = configuration["cancernet"]["image_size"]
+
+    def run(patches: np.ndarray) -> np.ndarray:
+        if patches.shape[1:] != (size, size, 3):
+            raise ValueError(f"patches of {size} pixels are needed, not {patches.shape}")
+        with torch.inference_mode():
+            tiles = torch.from_numpy(patches).permute(0, 3, 1, 2).float() / 255
+            return torch.softmax(module(tiles), dim=1).numpy()
+
+    return run, f"TorchScript in torch {torch.__version__}"
+
+
 def _keras_version(keras: Any) -> str:
     backend = keras.config.backend()
     return f"Keras {keras.__version__} on {backend} {importlib.import_module(backend).__version__}"
 
 
-OPENERS = {"keras": open_keras, "weights": open_weights, "onnx": open_onnx, "torch": open_torch}
+OPENERS = {
+    "keras": open_keras,
+    "weights": open_weights,
+    "onnx": open_onnx,
+    "torch": open_torch,
+    "wsinfer": open_wsinfer,
+}
 
 
 def main(form: str, file: str, patches: str, probabilities: str) -> int:

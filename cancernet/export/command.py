@@ -25,7 +25,7 @@ from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
 from cancernet.training.checkpoints import network_config, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
-Format = Literal["keras", "weights", "onnx", "torch", "safetensors"]
+Format = Literal["keras", "weights", "onnx", "torch", "safetensors", "wsinfer"]
 
 
 def export(
@@ -47,9 +47,10 @@ def export(
     Args:
         checkpoint: The file, such as .../checkpoints/best.ckpt.
         format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network,
-            which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load) or `safetensors` (the
-            weights; scaling and temperature in the metadata).
-        output: The file to write; by default next to the checkpoint.
+            which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load), `safetensors` (the
+            weights; scaling and temperature in the metadata) or `wsinfer` (a folder for `wsinfer run` and QuPath's
+            WSInfer extension).
+        output: The file to write, for `wsinfer` the folder; by default next to the checkpoint.
         input: Type of the patches, (batch, height, width, 3), RGB from 0 to 255.
         root: Data whose patches are compared; synthetic tissue by default.
         patches: Number of patches to compare.
@@ -63,8 +64,11 @@ def export(
     """
     writer = WRITERS[format]
     output = checkpoint.with_suffix(writer.suffix) if output is None else output
-    if not output.name.endswith(writer.suffix):
+    if not writer.folder and not output.name.endswith(writer.suffix):
         raise InputError(f"--output {output}: a file of format {format} ends in {writer.suffix}")
+    if output.exists() and output.is_dir() != writer.folder:
+        there, wanted = ("a folder", "file") if output.is_dir() else ("a file", "folder")
+        raise InputError(f"--output {output}: there is {there}; name a {wanted} for format {format}")
     if patches < 1:
         raise InputError(f"--patches: expected 1 or more, got {patches}")
     if missing := [package for package in writer.packages if find_spec(package) is None]:
@@ -85,14 +89,26 @@ def export(
         if format == "weights":
             Path(f"{file}.json").write_text(build_plain(subject).to_json(), encoding="utf-8")
         _require_agreement(check(format, file, images, expected), format, len(images), unchecked)
-        file.replace(output)
+        _publish(file, output)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if not subject.metadata["calibrated"]:
         print("The checkpoint holds no calibration: the temperature is 1 and the threshold 0.5")
     if subject.metadata["input"]["stain_normalization"] is not None:
         print("The model expects patches whose stains were normalised over their case, as its metadata describe")
+        if format == "wsinfer":
+            print("WSInfer leaves stains as they are: expect more errors on slides stained unlike that reference")
     print(output)
+
+
+def _publish(file: Path, output: Path) -> None:
+    """Move what was written to its place: a file, or the files of a folder, which may exist."""
+    if not file.is_dir():
+        file.replace(output)
+        return
+    output.mkdir(exist_ok=True)
+    for member in sorted(file.iterdir()):
+        member.replace(output / member.name)
 
 
 def _refuse_symmetries(content: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
     Args:
         checkpoint: Its path, from which the run folder follows.
         content: Its content.
-        form: The format of the export. Only `weights` has neither scaling nor temperature.
+        form: The format of the export. `weights` has neither scaling nor temperature, `wsinfer` no scaling.
         dtype: Type of the patches, `uint8` or `float32`.
 
     Returns:
@@ -37,7 +37,6 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
     temperature = 1.0 if calibration is None else float(calibration["temperature"])
     threshold = 0.5 if calibration is None else float(calibration["threshold"])
     plain = form == "weights"
-    units = "probabilities of benign and IDC" if network["classes"] == 2 else "probability of IDC"
     return {
         "format": form,
         "version": __version__,
@@ -45,20 +44,8 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
         **network,
         "class_names": list(CLASS_NAMES),
         "positive_class": "IDC",
-        "input": {
-            "name": "image",
-            "layout": "NHWC",
-            "shape": [None, size, size, 3],
-            "colour": "RGB",
-            "dtype": "float32" if plain else dtype,
-            "range": [0, 1] if plain else [0, 255],
-            "stain_normalization": _stain_normalization(state),
-        },
-        "output": {
-            "name": "probability",
-            "shape": [None, network["classes"]],
-            "meaning": f"{units}, {'uncalibrated' if plain or calibration is None else 'calibrated'}",
-        },
+        "input": {**_input(form, size, dtype), "stain_normalization": _stain_normalization(state)},
+        "output": _output(form, network["classes"], calibrated=not plain and calibration is not None),
         "calibrated": calibration is not None,
         "temperature": temperature,
         "threshold": threshold if plain else move_threshold(threshold, temperature),
@@ -68,6 +55,27 @@ def describe(checkpoint: Path, content: dict[str, Any], form: str, dtype: str) -
         "converted_from": content["cancernet"].get("converted_from"),
         "metrics": _metrics(checkpoint),
     }
+
+
+def _input(form: str, size: int, dtype: str) -> dict[str, Any]:
+    scaled, first = form in ("weights", "wsinfer"), form == "wsinfer"
+    return {
+        "name": "image",
+        "layout": "NCHW" if first else "NHWC",
+        "shape": [None, 3, size, size] if first else [None, size, size, 3],
+        "colour": "RGB",
+        "dtype": "float32" if scaled else dtype,
+        "range": [0, 1] if scaled else [0, 255],
+    }
+
+
+def _output(form: str, classes: int, calibrated: bool) -> dict[str, Any]:
+    how = "calibrated" if calibrated else "uncalibrated"
+    if form == "wsinfer":
+        meaning = f"their softmax is the probabilities of benign and IDC, {how}"
+        return {"name": "logits", "shape": [None, 2], "meaning": meaning}
+    units = "probabilities of benign and IDC" if classes == 2 else "probability of IDC"
+    return {"name": "probability", "shape": [None, classes], "meaning": f"{units}, {how}"}
 
 
 def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:

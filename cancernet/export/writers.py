@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import h5py
 import torch
 from torch import Tensor, nn
 
+from cancernet.data.store.decode import SIDE
 from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.fused.tracing import last_layer
@@ -21,6 +23,10 @@ from cancernet.model.registry import create_network
 
 OPSET = 18
 """Version of the ONNX operators, of 2022: runtimes since then read the file."""
+TORCHSCRIPT, WSINFER_CONFIG = "torchscript_model.pt", "config.json"
+"""Files of a WSInfer model, by the names that its zoo and QuPath's extension look for."""
+SPACING = 4.0
+"""Micrometres a pixel of the archive's patches: 40x, reduced to 2.5x."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,32 @@ class ServedNetwork(nn.Module):
         """Scale, run the network, divide by the temperature, and apply softmax or sigmoid."""
         logits = self.network(image.permute(0, 3, 1, 2).float() * SCALE) / self.temperature
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
+
+
+class TileNetwork(nn.Module):
+    """Tiles (B, 3, H, W), float32 in [0, 1], to two logits (B, 2) whose softmax is the calibrated probability.
+
+    Two for a network of one unit too: QuPath's extension applies the softmax to whatever a model returns.
+
+    Args:
+        network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
+        temperature: Divisor of the logits, above 0.
+
+    Example:
+        >>> tiles = TileNetwork(create_network("compact", {}, size=50, classes=1), temperature=1.5)
+        >>> tiles(torch.zeros(4, 3, 50, 50)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self, network: TorchNetwork, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the network, and divide by the temperature."""
+        logits = self.network(image) / self.temperature
+        return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
 
 def build_plain(subject: Subject) -> keras.Model:
@@ -172,6 +204,31 @@ def write_safetensors(subject: Subject, path: Path) -> None:
     path.write_bytes(save(state, metadata={"format": "pt", "cancernet": subject.text}))
 
 
+@torch.no_grad()
+def write_wsinfer(subject: Subject, path: Path) -> None:
+    """Write a folder in WSInfer's model format: a TorchScript program and its configuration."""
+    path.mkdir()
+    model = TileNetwork(subject.network, subject.temperature).eval()
+    tiles = torch.zeros((2, 3, subject.size, subject.size))
+    with warnings.catch_warnings():
+        # torch would rather have torch.export, which WSInfer and QuPath cannot read; sizes other than the batch's are
+        # fixed in the program, and WSInfer resizes every tile to them.
+        warnings.filterwarnings("ignore", message=".*torch.jit")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        torch.jit.save(torch.jit.trace(model, tiles), path / TORCHSCRIPT)
+    configuration = {
+        "spec_version": "1.0",
+        "architecture": subject.metadata["network"],
+        "num_classes": 2,
+        "class_names": subject.metadata["class_names"],
+        "patch_size_pixels": SIDE,
+        "spacing_um_px": SPACING,
+        "transform": [{"name": "Resize", "arguments": {"size": subject.size}}, {"name": "ToTensor"}],
+        "cancernet": subject.metadata,
+    }
+    (path / WSINFER_CONFIG).write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
+
+
 def _example(subject: Subject) -> Tensor:
     # Two patches: from one, torch would conclude that the batch size is 1.
     return torch.zeros((2, subject.size, subject.size, 3), dtype=getattr(torch, subject.dtype))
@@ -183,11 +240,19 @@ def _free_batch() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Writer:
-    """A format: suffix of its files, function that writes them, and packages of the extra `export` that it needs."""
+    """A format.
+
+    Attributes:
+        suffix: Of its files.
+        write: Writes one.
+        packages: Those of the extra `export` that it needs.
+        folder: Whether it is a folder of files, which may have any name.
+    """
 
     suffix: str
     write: Callable[[Subject, Path], None]
     packages: tuple[str, ...] = ()
+    folder: bool = False
 
 
 WRITERS = {
@@ -196,4 +261,5 @@ WRITERS = {
     "onnx": Writer(".onnx", write_onnx, ("onnx", "onnxscript")),
     "torch": Writer(".pt2", write_torch),
     "safetensors": Writer(".safetensors", write_safetensors, ("safetensors",)),
+    "wsinfer": Writer(".wsinfer", write_wsinfer, folder=True),
 }

@@ -90,6 +90,8 @@ def read_metadata(form, file):
         import onnx
 
         return json.loads({entry.key: entry.value for entry in onnx.load(file).metadata_props}["cancernet"])
+    if form == "wsinfer":
+        return json.loads((file / "config.json").read_text(encoding="utf-8"))["cancernet"]
     if form == "torch":
         extra = {"cancernet.json": ""}
         torch.export.load(file, extra_files=extra)
