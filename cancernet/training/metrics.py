@@ -86,7 +86,9 @@ class StageMetrics(nn.Module):
 
     def compute(self) -> dict[str, Any]:
         """Return the members of `build_metrics`, and `loss`."""
-        return {**self.collection.compute(), "loss": self.loss.compute()}
+        values = self.collection.compute()
+        # A whole 0 where it is undefined, which Lightning does not average over processes without a warning.
+        return {**values, "mcc": values["mcc"].float(), "loss": self.loss.compute()}
 
     def state(self) -> list[dict[str, Any]]:
         """Return all that was taken in since the last reset, in the CPU's memory; see `restore`."""
