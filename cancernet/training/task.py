@@ -20,6 +20,7 @@ from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory, refuse_batch_norm_sync
 from cancernet.training.batch_norm import set_momentum
 from cancernet.training.callbacks import fit_callbacks
+from cancernet.training.callbacks.process_timeout import ProcessTimeout
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.checkpoints import (
     NETWORK,
@@ -144,7 +145,7 @@ class ClassificationTask(LightningModule):
         trainer = self.trainer
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        return fit_callbacks(trainer) if trainer.state.fn == TrainerFn.FITTING else [ResultFiles()]
+        return fit_callbacks(trainer) if trainer.state.fn == TrainerFn.FITTING else [ProcessTimeout(), ResultFiles()]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logit of IDC.
