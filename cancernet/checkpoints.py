@@ -10,6 +10,7 @@ import torch
 
 from cancernet.errors import InputError, one_line
 from cancernet.files import replacing
+from cancernet.preflight import require_checkpoint
 
 ENTRIES: dict[str, dict[str, type]] = {
     "state_dict": {},
@@ -39,9 +40,7 @@ def read_checkpoint(path: str | Path, mapped: bool = True) -> dict[str, Any]:
         InputError: There is no such file, it is no checkpoint or a damaged one, not one of a CancerNet task, or its
             weights are not finite.
     """
-    path = Path(path).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(f"ckpt_path: no file {path}; give one that fit wrote, such as .../checkpoints/best.ckpt")
+    path = require_checkpoint(path)
     if not mapped:
         return _load(path, mapped=False)
     status = path.stat()

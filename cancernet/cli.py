@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
-from typing import get_args, get_origin
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
 from cancernet import __version__
 from cancernet.errors import InputError, explained
 from cancernet.options import OneLineErrors, OptionParser
+from cancernet.preflight import preflight
 
 DESCRIPTION = """\
 Train and evaluate CancerNet on patches of invasive ductal carcinoma (IDC) histology.
@@ -67,12 +69,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         return _answer_without_command(arguments)
     command, rest = arguments[0], arguments[1:]
-    if command in LIGHTNING_COMMANDS:
-        return _run_lightning(command, rest)
-    if command in OWN_COMMANDS:
-        return _run_function(command, rest)
-    names = ", ".join([*LIGHTNING_COMMANDS, *OWN_COMMANDS])
-    raise InputError(f"unknown command {command!r}; use one of {names}")
+    if command not in {**LIGHTNING_COMMANDS, **OWN_COMMANDS}:
+        names = ", ".join([*LIGHTNING_COMMANDS, *OWN_COMMANDS])
+        raise InputError(f"unknown command {command!r}; use one of {names}")
+    preflight(command, rest)
+    return _run_lightning(command, rest) if command in LIGHTNING_COMMANDS else _run_function(command, rest)
 
 
 def console() -> None:
@@ -143,9 +144,17 @@ def _run_function(command: str, rest: list[str]) -> int:
     ]
 
     def call() -> None:
-        function(**parser.instantiate_classes(parser.parse_args(rest)).as_dict())
+        given = parser.instantiate_classes(parser.parse_args(rest)).as_dict()
+        function(**{name: _at_home(value) for name, value in given.items()})
 
     return _exit_status(call)
+
+
+def _at_home(value: Any) -> Any:
+    """Write out the home folder in a path or a list of paths: after `--name=` no shell does."""
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 def _exit_status(call: Callable[[], object]) -> int:

@@ -51,3 +51,10 @@ def test_a_value_on_the_command_line_is_bounded_as_well(value, capsys):
 def test_anchors_within_the_bounds_are_read(tmp_path):
     (tmp_path / "good.yaml").write_text("base: &base {lr: 1e-3, seeds: [1, 2]}\nother: {<<: *base, lr: 2}\n")
     assert read_yaml(tmp_path / "good.yaml")["other"] == {"lr": 2, "seeds": [1, 2]}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN.keys() - {"date"}))
+def test_fit_refuses_such_a_configuration_in_one_line(name, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_bytes(BROKEN[name][0])
+    assert main(["fit", f"--config={tmp_path}/bad.yaml", f"--trainer.default_root_dir={tmp_path}"]) == 2
+    assert "bad.yaml" in only_line(capsys)

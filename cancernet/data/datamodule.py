@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cancernet.checkpoints import read_checkpoint
-from cancernet.data.arguments import absolute_root, expand_root, recorded_arguments
+from cancernet.data.arguments import (
+    absolute_root,
+    check_arguments,
+    describe_change,
+    expand_root,
+    recorded_arguments,
+)
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches, PatchLoader
 from cancernet.data.split_rules import PARTS
@@ -78,10 +84,7 @@ class IDCDataModule(LightningDataModule):
         mpp: float | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
-        if not 0 <= stain_normalization <= 1:
-            raise InputError(f"data.stain_normalization: expected a share from 0 to 1, got {stain_normalization}")
+        check_arguments(seed, batch_size, stain_normalization, loader_workers)
         self.root = expand_root(root)
         self.columns, self.mpp = columns, mpp
         self.split_name = str(Path(split).expanduser())
@@ -212,6 +215,8 @@ class IDCDataModule(LightningDataModule):
                 "This model's weights came from elsewhere: nobody knows which cases trained them, so it may be "
                 "evaluated on cases it has seen. Its figures are worth what is known of its origin."
             )
+        if changed := describe_change(state_dict, self.arguments, self.description["fingerprint"]):
+            rank_zero_warn(changed)
         # Validation on these cases chose the epoch, so `validate` and a resumed fit may use them again.
         checks: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "fit": [("validation", ("train",)), ("test", SEEN)],

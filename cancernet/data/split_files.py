@@ -6,7 +6,28 @@ from pathlib import Path
 
 from cancernet.errors import InputError
 
+SPLITS = ("case", "patch", "official", "extended")
+"""Splits by name."""
 EXAMPLE = "give a CSV file whose first line is case,part (or path,part), such as the split.csv of a run"
+
+
+def find_split_file(split: str) -> Path | None:
+    """Return the file that `data.split` names; None where it names a rule.
+
+    Raises:
+        InputError: It names neither.
+    """
+    if split in SPLITS:
+        return None
+    path = Path(split).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise InputError(f"data.split: no file {split}; {EXAMPLE}")
+    raise InputError(
+        f"data.split: unknown split {split!r}; use one of {', '.join(SPLITS)}, or the path of a CSV file "
+        "with the columns case (or path) and part"
+    )
 
 
 def read_split_file(path: Path) -> tuple[str, list[tuple[str, str]]]:

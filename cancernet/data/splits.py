@@ -4,12 +4,12 @@
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cancernet.data.archive.layout import UNKNOWN_CASE
+from cancernet.data.split_files import find_split_file
 from cancernet.data.split_rules import (
     LEFT_OUT,
     OUTSIDE,
@@ -22,7 +22,6 @@ from cancernet.data.split_rules import (
 )
 from cancernet.errors import InputError
 
-SPLITS = ("case", "patch", "official", "extended")
 FOLDED = ("case", "official", "extended")
 """Splits that have folds."""
 
@@ -92,7 +91,7 @@ def make_split(
 
     Args:
         index: The store's index table (columns `path`, `case`, `x`, `y`, `label`, `hash`).
-        name: One of `SPLITS`, or the path of a CSV file with the columns `part` and `case` or `path`.
+        name: One of `split_files.SPLITS`, or the path of a CSV file with the columns `part` and `case` or `path`.
         seed: Orders cases (or patches) within their stratum; unused by files and by the published lists without folds.
         folds: Number of cross-validation folds, for `case` and the published lists.
         fold: Which fold is the test part, from 0 to `folds - 1`; under a published list, whose test part is fixed, it
@@ -109,20 +108,16 @@ def make_split(
     _check_folds(name, folds, fold)
     absent: tuple[str, ...] = ()
     unit = "case"
-    if name == "case":
+    file = find_split_file(name)
+    if file is not None:
+        part, unit = read_split(file, index)
+        name = file.name
+    elif name == "case":
         part = split_cases(index, seed, folds, fold)
     elif name == "patch":
         part, unit = split_patches(index, seed), "patch"
-    elif name in ("official", "extended"):
-        part, absent = split_published(index, name == "extended", seed, folds, fold)
-    elif Path(name).is_file():
-        part, unit = read_split(Path(name), index)
-        name = Path(name).name
     else:
-        raise InputError(
-            f"data.split: unknown split {name!r}; use one of {', '.join(SPLITS)}, or the path of a CSV file "
-            "with the columns case (or path) and part"
-        )
+        part, absent = split_published(index, name == "extended", seed, folds, fold)
     part, left_out = leave_out_shared_images(index, part)
     check_disjoint(index, part, unit)
     return Split(name, part, unit, left_out, absent, {"seed": seed, "folds": folds, "fold": fold})

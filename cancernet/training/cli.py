@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, one_line
 from cancernet.evaluation.terminal import print_metrics
 from cancernet.options import OneLineErrors
+from cancernet.preflight import needs_checkpoint
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import ConfigFile
@@ -91,10 +93,7 @@ class CancerNetCLI(LightningCLI):
         if given.get("ckpt_path") is None:
             if asked != args:
                 return {}
-            raise InputError(
-                f"{args[0]}: --ckpt_path is needed (without one, untrained weights would be evaluated); "
-                "give .../checkpoints/best.ckpt of a run"
-            )
+            raise needs_checkpoint(args[0])
         checkpoint = read_checkpoint(given.ckpt_path)
         named = given.get("model", {}).get("network")
         root_given = given.get("data", {}).get("root") is not None
@@ -110,6 +109,8 @@ class CancerNetCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find a missing checkpoint before the data are opened; log nothing but a fit."""
         config = self.config[str(self.subcommand)]
+        if config.ckpt_path is not None and config.ckpt_path.startswith("~"):
+            config.ckpt_path = str(Path(config.ckpt_path).expanduser())
         if self.subcommand != "fit":
             config.trainer.logger = False
         elif config.ckpt_path is not None:

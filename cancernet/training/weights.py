@@ -88,7 +88,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
     if Path(file).suffix != ".ckpt":
         if description["network"] != "cancernet":
             raise InputError(f"model.weights: {file}: only CancerNet starts from a file of Keras'; give a checkpoint")
-        load_weights(network, read_weights(file))
+        load_weights(network, read_weights(Path(file).expanduser()))
         return _nothing_known()
     content = read_checkpoint(file)
     recorded = network_config(content)

@@ -23,6 +23,9 @@ _ADVICE = (
     "give a zip or a folder of patches (as Kaggle's, or in folders benign and malignant), images, or a CSV with the "
     "columns path, label, case"
 )
+_TABLE_ADVICE = (
+    "correct these rows: path is relative to the table's folder, label 1 for IDC and 0 for benign, case not empty"
+)
 
 
 class Source:
@@ -51,7 +54,7 @@ class Source:
         if mpp is not None and not 0 < mpp < math.inf:
             raise InputError(f"data.mpp: expected micrometres a pixel, more than 0, got {mpp}")
         self.mpp = mpp
-        paths = _expand(root)
+        paths = find_paths(root)
         self.root = named = paths[0]
         self.kind = _find_kind(paths[0]) if len(paths) == 1 else "files"
         self._contents: Contents | None = None
@@ -92,19 +95,24 @@ class Source:
             listing.kind = self.kind
         listing.fingerprint, listing.mpp = self.fingerprint, self.mpp
         if not len(listing):
-            raise InputError(f"{self.root} holds no patch: {_describe_rejects(listing)}; {_ADVICE}")
+            advice = _TABLE_ADVICE if self.kind == "csv" else _ADVICE
+            raise InputError(f"{self.root} holds no patch: {_describe_rejects(listing)}; {advice}")
         return listing
 
 
-def _expand(root: Root) -> list[Path]:
-    """Return the paths that a root stands for."""
+def find_paths(root: Root) -> list[Path]:
+    """Return the paths that a root stands for.
+
+    Raises:
+        InputError: One does not exist.
+    """
     paths: list[Path] = []
     for given in [root] if isinstance(root, str | Path) else root:
         path = Path(given).expanduser()
         if glob.has_magic(str(given)) and not path.exists():
             found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
             if not found:
-                raise InputError(f"{given} matches nothing: check the pattern, or {_ADVICE}")
+                raise InputError(f"{given} matches nothing: check the pattern")
             paths.extend(map(Path, found))
         else:
             paths.append(path)
@@ -112,7 +120,7 @@ def _expand(root: Root) -> list[Path]:
         raise InputError(f"data.root is an empty list: {_ADVICE}")
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path} does not exist: check the path, or {_ADVICE}")
+            raise InputError(f"{path} does not exist: check the path{'' if path.suffix else f', or {_ADVICE}'}")
     return paths
 
 

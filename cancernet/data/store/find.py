@@ -1,13 +1,15 @@
 """Find the store of an archive in the cache folder, or pack it there on first use."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-from cancernet.data.archive.source import Root, Source
+from cancernet.data.archive.source import Root, Source, find_paths
 from cancernet.data.store.pack import pack_source
-from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store
+from cancernet.data.store.store import IMAGES, MANIFEST, PatchStore, open_store, read_manifest
 from cancernet.errors import InputError
 from cancernet.files import exclusive
 
@@ -41,9 +43,56 @@ def find_store(
             if mpp is not None and mpp != store.manifest.get("mpp"):
                 raise InputError(f"data.mpp is {mpp}, and {root} is packed already: give the archive itself")
             return store
+        if not root.exists() and (packed := find_packed(root, cache, mpp)) is not None:
+            print(f"{root} does not exist any more; its store {packed}, packed before, is used", file=sys.stderr)
+            return open_store(packed)
     source = Source(root, columns, mpp)
     # The name tells a person what the folder is, the fingerprint tells it from others of that name.
-    return pack_source(source, _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}", workers)
+    output = _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}"
+    # Other columns make another store of the same table.
+    before = None if output.exists() or columns or source.kind == "files" else find_packed(source.root, cache, mpp)
+    store = pack_source(source, output, workers)
+    if before is not None:
+        counts = f"{len(open_store(before)):,} patches then, {len(store):,} now"
+        print(f"{source.root} has changed since it was packed into {before} ({counts})", file=sys.stderr)
+    return store
+
+
+def check_root(root: str, cache: str | Path | None = None) -> None:
+    """Refuse a root that does not exist, and whose store is not in the cache.
+
+    Raises:
+        InputError: Names the stores of archives of that name.
+    """
+    if root == SYNTHETIC or find_packed(Path(root), cache) is not None:
+        return
+    try:
+        find_paths(root)
+    except InputError as error:
+        name = Path(root).name
+        same = [str(folder) for folder, manifest in _packed(cache) if manifest["source"].get("name") == name]
+        known = f"; the cache holds a store of another {name}, {same[0]}: give it if that is the one" if same else ""
+        raise InputError(f"{error}{known}") from error
+
+
+def find_packed(root: Path, cache: str | Path | None = None, mpp: float | None = None) -> Path | None:
+    """Return the store in the cache that was packed last from a path, whether that still exists; None without one."""
+    path = str(root.expanduser().resolve())
+    stores = [
+        folder
+        for folder, manifest in _packed(cache)
+        if manifest["source"].get("path") == path and manifest.get("mpp") == mpp
+    ]
+    return max(stores, key=lambda folder: (folder / MANIFEST).stat().st_mtime, default=None)
+
+
+def _packed(cache: str | Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each store in the cache with its manifest, without those of single images: a folder holds many such."""
+    for file in sorted(_cache_folder(cache).glob(f"*/{MANIFEST}")):
+        manifest = read_manifest(file.parent)
+        source = None if manifest is None else manifest.get("source")
+        if manifest is not None and isinstance(source, dict) and source.get("kind") != "files":
+            yield file.parent, manifest
 
 
 def find_synthetic(cache: str | Path | None = None) -> Path:

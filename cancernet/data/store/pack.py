@@ -204,7 +204,12 @@ def _describe(listing: Listing, columns: Columns, keep: np.ndarray, name: str, s
         "layout": listing.layout,
         "sizes": describe_sizes(scaling, width, height),
         "mpp": scaling.mpp,
-        "source": {"kind": listing.kind, "name": listing.source.name, "fingerprint": listing.fingerprint},
+        "source": {
+            "kind": listing.kind,
+            "name": listing.source.name,
+            "fingerprint": listing.fingerprint,
+            "path": str(listing.source.resolve()),
+        },
         "patches": patches,
         "cases": cases,
         "audit": {
