@@ -11,6 +11,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from cancernet.data.store.find import find_store
@@ -19,6 +20,10 @@ from tests.data.drawing import encode, patch_path, write_zip
 
 # A command says an error in one line; where a test fails, pytest shows the traceback from the log.
 logging.getLogger("cancernet.errors").setLevel(logging.DEBUG)
+
+# On a machine under load an example takes as long as it takes.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def learnable_files(cases: int = 12, columns: int = 5, rows: int = 4, seed: int = 0) -> dict[str, bytes]:

@@ -276,7 +276,7 @@ def test_a_model_is_not_evaluated_on_what_it_has_seen(run_folder, options, capsy
 def test_two_processes_train_to_the_end_and_evaluate_as_one_does(run_folder, fit_arguments, tmp_path):
     def run(*arguments: str) -> None:
         command = [sys.executable, "-m", "cancernet", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
 
     two = ["--trainer.strategy=ddp", "--trainer.devices=2"]

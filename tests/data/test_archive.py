@@ -143,7 +143,7 @@ def test_the_fingerprint_changes_with_the_source_and_only_then(tmp_path):
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -100,7 +100,7 @@ NAMES = ["a.png", "b.JPG", "c.webp", "notes.txt", "inner.zip", "9000_idx5_x1_y1_
          "9001_idx5_x1_y51_class1.png", ".hidden.png", "ü 'quoted' <i>.tif"]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(st.lists(st.sampled_from(FOLDERS), max_size=3), st.sampled_from(NAMES)).map(

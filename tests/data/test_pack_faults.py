@@ -110,35 +110,38 @@ def test_a_full_disk_is_said_in_one_line(archive, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
 
 
-SLOW_PACKING = """
+PACKING = """
 import sys, time
+from pathlib import Path
 from cancernet.data.store import decode_pool, decode_worker
 from cancernet.data.store.pack import pack
 decode_pool.CHUNK = 1
-decode_slowly = decode_worker.ChunkDecoder.__call__
-def decode_with_a_pause(self, chunk):
-    time.sleep(0.05)
-    return decode_slowly(self, chunk)
-if {slow}:
-    decode_worker.ChunkDecoder.__call__ = decode_with_a_pause
+decode = decode_worker.ChunkDecoder.__call__
+def decode_when_told(self, chunk):
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.01)
+    return decode(self, chunk)
+if {held}:
+    decode_worker.ChunkDecoder.__call__ = decode_when_told
 pack(sys.argv[1], sys.argv[2], workers={workers}, progress=False)
 """
 
 
 def test_a_script_through_a_pipe_and_without_a_guard_packs_with_processes(archive, tmp_path):
-    code = SLOW_PACKING.format(slow=False, workers=2).replace("import sys, time", "import sys, time; print('ran')")
+    code = PACKING.format(held=False, workers=2).replace("import sys, time", "import sys, time; print('ran')")
     command = [sys.executable, "-", str(archive), str(tmp_path / "store")]
     done = subprocess.run(command, input=code, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ran"]
     assert len(open_store(tmp_path / "store")) == 12
 
 
-def start_packing(archive, output, slow=True, workers=1):
-    code = SLOW_PACKING.format(slow=slow, workers=workers)
-    return subprocess.Popen([sys.executable, "-c", code, str(archive), str(output)], cwd=ROOT)
+def start_packing(archive, output, held=True, workers=1):
+    """Start a packing; one that is held goes on when there is a file `go` next to the archive."""
+    code = PACKING.format(held=held, workers=workers)
+    return subprocess.Popen([sys.executable, "-c", code, archive, output, archive.with_name("go")], cwd=ROOT)
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -160,7 +163,7 @@ def alive(process: int) -> bool:
 def test_a_killed_packing_is_no_store_and_leaves_no_process(tmp_path):
     archive = write_zip(tmp_path / "archive.zip", clean_files(cases=40, columns=10, rows=10))
     output = tmp_path / "store"
-    process = start_packing(archive, output, slow=False, workers=2)
+    process = start_packing(archive, output, held=False, workers=2)
     wait_for(lambda: len(children(process.pid)) >= 2 and list(tmp_path.glob(".store.*.partial/store/images.npy")))
     (partial,) = tmp_path.glob(".store.*.partial/store")
     workers = children(process.pid)
@@ -199,14 +202,23 @@ def test_a_worker_that_dies_ends_the_packing_with_one_line(tmp_path, monkeypatch
 
 @pytest.mark.skipif(files.fcntl is None, reason="no locks of this kind on Windows")
 def test_of_two_packings_at_once_the_second_waits_and_says_so(archive, tmp_path, capsys):
-    output = tmp_path / "store"
+    output, go, said = tmp_path / "store", tmp_path / "go", []
     first = start_packing(archive, output)
     wait_for(lambda: list(tmp_path.glob(".store.*.partial/store/images.npy")))
+
+    def let_go():
+        wait_for(lambda: said.append(capsys.readouterr().err) or "another process is making it" in "".join(said))
+        go.touch()
+
+    other = threading.Thread(target=let_go)
+    other.start()
     second = pack(archive, output, workers=1, progress=False)
-    assert f"{output}: another process is making it; waiting for that" in capsys.readouterr().err
-    assert first.wait(timeout=60) == 0
+    other.join()
+    assert f"{output}: another process is making it; waiting for that" in "".join(said)
+    assert first.wait() == 0
     assert not second.fresh
     second.verify(progress=False)
+    go.unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "store"]
 
 

@@ -15,7 +15,7 @@ def parts_of_cases(index: pd.DataFrame, part: np.ndarray) -> dict[str, str]:
     return dict(zip(index["case"], part, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases=st.integers(3, 60), seed=st.integers(0, 2**32), patches=st.integers(2, 6), blanks=st.integers(0, 2))
 def test_no_case_and_no_image_stands_in_two_parts(cases, seed, patches, blanks):
     index = draw_index(names(cases), patches, seed, blanks)
@@ -28,7 +28,7 @@ def test_no_case_and_no_image_stands_in_two_parts(cases, seed, patches, blanks):
     assert (split.part == LEFT_OUT).sum() == len(split.left_out)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), blanks=st.integers(0, 3))
 def test_no_patch_and_no_image_stands_in_two_parts_of_a_split_by_patch(seed, blanks):
     index = draw_index(names(5), 30, seed, blanks)

@@ -67,7 +67,6 @@ def test_draws_equal_resampled_rows(digits: int | None) -> None:
     assert_equal_to_rows(sample(digits=digits), draws=40, threshold=0.4)
 
 
-@settings(deadline=None)
 @given(tied_patches(), st.integers(0, 5), st.integers(0, 2**32 - 1))
 def test_draws_equal_resampled_rows_under_ties_and_missing_classes(data: Patches, quarter: int, seed: int) -> None:
     assert_equal_to_rows(data, draws=8, threshold=quarter / 4, seed=seed)
@@ -207,7 +206,7 @@ def test_means_over_runs_are_averaged_within_each_draw() -> None:
         assert (difference.low, difference.high) == pytest.approx(tuple(ends), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(tied_patches())
 def test_a_prediction_does_not_differ_from_itself_and_exchange_turns_the_sign(data: Patches) -> None:
     label, probability, case = data

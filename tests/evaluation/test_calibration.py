@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
@@ -44,7 +44,6 @@ def test_temperature_agrees_with_scipy(slope: float) -> None:
     assert not fit.bounded
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_no_other_temperature_in_the_range_is_better(pair: Arrays) -> None:
     label, logit = pair
@@ -55,7 +54,6 @@ def test_no_other_temperature_in_the_range_is_better(pair: Arrays) -> None:
     assert calibration.TEMPERATURE_BOUNDS[0] <= fit.value <= calibration.TEMPERATURE_BOUNDS[1]
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_scaled_logits_scale_the_temperature_and_exchanged_classes_leave_it(pair: Arrays) -> None:
     label, logit = pair
@@ -120,7 +118,6 @@ def test_bins_without_ties_are_of_equal_mass() -> None:
         start += count
 
 
-@settings(deadline=None)
 @given(arrays(), st.integers(1, 20))
 def test_bins_never_part_ties_and_lose_no_patch(pair: Arrays, bins: int) -> None:
     label, probability = pair[0], expit(pair[1])
@@ -161,7 +158,6 @@ def test_recalibration_agrees_with_scikit_learn_and_scipy() -> None:
     assert fit.intercept_in_the_large == pytest.approx(shift.x, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_recalibration_is_the_maximum_wherever_there_is_one(pair: Arrays) -> None:
     label, logit = pair

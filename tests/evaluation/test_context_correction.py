@@ -37,7 +37,7 @@ patches = st.lists(
 
 
 @given(patches, st.sampled_from([1, 2]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_neighbours_are_those_of_a_loop(drawn, rings):
     case, column, row, logit = (np.array(values) for values in zip(*drawn, strict=True))
     x, y = place(column, row)
@@ -54,7 +54,7 @@ def test_features_are_the_terms_of_the_formula():
 
 
 @given(patches, st.sampled_from([1, 2]), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_without_neighbours_nothing_is_added(drawn, rings, seed):
     alone = {entry[:3]: entry for entry in drawn}.values()
     case, column, row, logit = (np.array(values) for values in zip(*alone, strict=True))
@@ -65,7 +65,7 @@ def test_without_neighbours_nothing_is_added(drawn, rings, seed):
 
 
 @given(patches, st.sampled_from([1, 2]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_patches_far_away_say_nothing(drawn, rings):
     near = [entry for entry in drawn if entry[1] >= 0]
     if not near:

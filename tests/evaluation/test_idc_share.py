@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -48,7 +48,6 @@ def test_the_correlation_is_scipys_of_the_repeated_cases():
     assert found.draws == DRAWS
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
 def test_ties_share_their_ranks(pairs):
     a, b = np.array(pairs, dtype=float).T

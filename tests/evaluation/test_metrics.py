@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
@@ -65,7 +65,6 @@ def test_metrics_agree_with_scikit_learn(digits: int | None, threshold: float) -
     assert (sum(counts), counts.fn + counts.tp) == (len(label), label.sum())
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_areas_agree_with_references_under_ties(pair: Arrays) -> None:
     label, probability = pair
@@ -79,7 +78,6 @@ def test_areas_agree_with_references_under_ties(pair: Arrays) -> None:
     assert estimate("average_precision", label, probability) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_areas_depend_on_order_alone(pair: Arrays) -> None:
     label, probability = pair
@@ -88,7 +86,6 @@ def test_areas_depend_on_order_alone(pair: Arrays) -> None:
     assert estimate("average_precision", label, bent) == estimate("average_precision", label, probability)
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_exchanging_the_classes_exchanges_the_rates(pair: Arrays) -> None:
     label, probability = pair
@@ -103,7 +100,6 @@ def test_exchanging_the_classes_exchanges_the_rates(pair: Arrays) -> None:
         assert after[name] == pytest.approx(before[mirrored], nan_ok=True)
 
 
-@settings(deadline=None)
 @given(arrays(both_classes=False, min_size=0), st.integers(0, 9))
 def test_rates_are_nan_exactly_where_the_quotient_has_no_denominator(pair: Arrays, eighth: int) -> None:
     label, probability = pair
@@ -165,7 +161,6 @@ def test_bad_input_is_named(label: Any, probability: Any, message: str) -> None:
             compute(label, probability)
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_roc_curve_agrees_with_scikit_learn(pair: Arrays) -> None:
     curve = metrics.roc_curve(*pair)
@@ -175,7 +170,6 @@ def test_roc_curve_agrees_with_scikit_learn(pair: Arrays) -> None:
     assert np.trapezoid(curve.sensitivity, curve.false_positive_rate) == pytest.approx(estimate("auroc", *pair))
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_precision_recall_curve_agrees_with_scikit_learn(pair: Arrays) -> None:
     recall, precision, threshold = metrics.precision_recall_curve(*pair)
@@ -187,7 +181,6 @@ def test_precision_recall_curve_agrees_with_scikit_learn(pair: Arrays) -> None:
 
 
 @pytest.mark.parametrize("curve", [metrics.roc_curve, metrics.precision_recall_curve])
-@settings(deadline=None)
 @given(pair=arrays(both_classes=False, min_size=0), points=st.integers(4, 30))
 def test_thinned_curves_keep_ends_and_extremes(curve: Any, pair: Arrays, points: int) -> None:
     whole, thin = np.array(curve(*pair)), np.array(curve(*pair, points=points))

@@ -46,7 +46,6 @@ def test_no_rows_make_an_empty_summary() -> None:
         per_case([0, 1], [0.1, 0.2], [1])
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=40))
 def test_the_worst_tenth_is_the_lowest_of_the_defined(values: list[int | None]) -> None:
     (row,) = per_case([1], [0.5], ["a"])
@@ -56,7 +55,7 @@ def test_the_worst_tenth_is_the_lowest_of_the_defined(values: list[int | None]) 
     assert worst == defined[: int(np.ceil(len(defined) / 10))]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(arrays(both_classes=False), st.integers(0, 2**32 - 1))
 def test_the_order_of_patches_does_not_matter(pair: Arrays, seed: int) -> None:
     label, probability = pair

@@ -25,6 +25,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 300_000.0
+"""Milliseconds: a browser starts slowly where other work has the cores."""
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 pytestmark = pytest.mark.skipif(
@@ -50,7 +52,7 @@ def metrics(folder):
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'cancernet[test]'")
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=PATIENCE)
         yield chromium
         chromium.close()
 
@@ -63,6 +65,7 @@ def visit(browser):
     def visit(path, width=1280):
         context = browser.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         page, seen = context.new_page(), SimpleNamespace(requests=[], complaints=[])
         page.on("request", lambda request: seen.requests.append(request.url))
         page.on("console", lambda message: seen.complaints.append(message.text))

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cancernet.evaluation import thresholds
@@ -24,7 +24,6 @@ def at_each(pair: Arrays) -> list[tuple[float, dict[str, float]]]:
     return [(float(value), rates(confusion(*pair, value))) for value in np.unique(pair[1])]
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_youden_is_the_lowest_of_the_best_observed_thresholds(pair: Arrays) -> None:
     index = [(value, shown["sensitivity"] + shown["specificity"] - 1) for value, shown in at_each(pair)]
@@ -32,14 +31,12 @@ def test_youden_is_the_lowest_of_the_best_observed_thresholds(pair: Arrays) -> N
     assert thresholds.youden(*pair) == min(value for value, j in index if j > best - 1e-12)
 
 
-@settings(deadline=None)
 @given(arrays(), TARGETS)
 def test_fixed_sensitivity_is_the_highest_threshold_that_reaches_it(pair: Arrays, target: float) -> None:
     reaching = [value for value, shown in at_each(pair) if shown["sensitivity"] >= target]
     assert thresholds.at_sensitivity(*pair, target) == max(reaching)
 
 
-@settings(deadline=None)
 @given(arrays(), TARGETS)
 def test_fixed_specificity_is_the_lowest_threshold_that_reaches_it(pair: Arrays, target: float) -> None:
     reaching = [value for value, shown in at_each(pair) if shown["specificity"] >= target]
@@ -55,7 +52,6 @@ def test_fixed_specificity_is_the_lowest_threshold_that_reaches_it(pair: Arrays,
         assert shown["sensitivity"] == 0
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_operating_points_reach_their_targets_where_they_were_chosen(pair: Arrays) -> None:
     points = thresholds.operating_points(*pair)
@@ -67,7 +63,6 @@ def test_operating_points_reach_their_targets_where_they_were_chosen(pair: Array
     assert thresholds.apply(points, *pair) == points
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_an_increasing_change_of_scale_moves_thresholds_with_it(pair: Arrays) -> None:
     label, probability = pair

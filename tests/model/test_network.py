@@ -18,7 +18,7 @@ def run_python(code: str, **environment: str) -> str:
     """Run code in a fresh interpreter and return what it printed."""
     clean = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**clean, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env={**clean, **environment}, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -39,7 +39,7 @@ def scores(draw) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(drawn=scores(), threshold=st.sampled_from([0.5, 0.25, 0.7310585975646973]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_headline_agrees_to_a_millionth(drawn, threshold):
     label, logit = drawn
     reference = compute(label, logit, threshold)

@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_from_what_it_had_written(original, tmp_path):
     killed = tmp_path / "killed"
     kill = "--trainer.callbacks+={class_path: tests.training.interrupted.KillItself, init_args: {at_batch: 11}}"
     command = [sys.executable, "-m", "cancernet", "fit", *arguments, kill, f"--trainer.default_root_dir={killed}"]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode == -9
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=1800, check=False).returncode == -9
     latest = killed / "lightning_logs" / "version_0" / "checkpoints" / "latest.ckpt"
     assert_same_run(resume(tmp_path / "resumed", latest, *arguments), whole)
 
