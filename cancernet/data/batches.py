@@ -38,7 +38,7 @@ class Patches(Dataset[Batch]):
         self.store = store
         self.with_images = with_images
         self.seed = seed
-        self.label = store.index["label"].to_numpy(dtype=np.int64)
+        self.label = store.index["label"].to_numpy()
         self.case = store.case_code
         self.x = store.index["x"].to_numpy(dtype=np.int32)
         self.y = store.index["y"].to_numpy(dtype=np.int32)
@@ -46,8 +46,8 @@ class Patches(Dataset[Batch]):
     def __getitem__(self, rows: np.ndarray) -> Batch:
         present = np.maximum(rows, 0)
         batch: Batch = {
-            "label": torch.from_numpy(self.label[present]),
-            "case": torch.from_numpy(self.case[present]),
+            "label": torch.from_numpy(self.label[present].astype(np.int64)),
+            "case": torch.from_numpy(self.case[present].astype(np.int64)),
             "x": torch.from_numpy(self.x[present]),
             "y": torch.from_numpy(self.y[present]),
             "index": torch.from_numpy(rows),

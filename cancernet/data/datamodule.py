@@ -24,7 +24,7 @@ from cancernet.data.arguments import (
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches, PatchLoader
 from cancernet.data.split_rules import PARTS
-from cancernet.data.splits import Split, can_be_split, check_parts, make_split, require_known
+from cancernet.data.splits import Split, check_parts, split_for
 from cancernet.data.stains import CaseStains
 from cancernet.data.store.find import find_store
 from cancernet.data.store.store import PatchStore
@@ -176,12 +176,7 @@ class IDCDataModule(LightningDataModule):
         index = self.store.index
         if self.store.understood:
             rank_zero_info(self.store.understood)
-        if stage == "predict" and not can_be_split(index):
-            self.split = Split.none(len(index), {"seed": self.seed, "folds": self.folds, "fold": self.fold})
-            return
-        if stage != "predict":
-            require_known(index, self.split_name, stage)
-        self.split = make_split(index, self.split_name, self.seed, self.folds, self.fold)
+        self.split = split_for(stage, index, self.split_name, self.seed, self.folds, self.fold)
         if stage == "predict":
             return
         fit_parts = SEEN if self.split.name.endswith(".csv") else PARTS

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ LEFT_OUT = "left_out"
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 """Fractions of all patches or cases, and of those that are not in the test part, as in the 2019 tutorial."""
+KEYS_AT_ONCE = 1 << 13
+"""Patches whose keys are made at a time: as Python strings those of a large store would take gigabytes."""
 PREVALENCE_GRID = 0.05
 """Edges of the strata are rounded to this, so that one more case seldom moves an edge."""
 
@@ -62,7 +65,17 @@ def split_cases(index: pd.DataFrame, seed: int, folds: int | None = None, fold: 
     part_of = {
         case: "test" if case in tests else "validation" if case in validations else "train" for case in prevalence
     }
-    return index["case"].map(part_of).to_numpy(dtype=object)
+    return part_by_case(index, part_of)
+
+
+def part_by_case(index: pd.DataFrame, part_of: Mapping[str, str], otherwise: str = OUTSIDE) -> np.ndarray:
+    """Return the part (N,) of each patch by its case, without a new string for each.
+
+    >>> part_by_case(pd.DataFrame({"case": ["8", "9", "8"]}), {"8": "test"}).tolist()
+    ['test', 'outside', 'test']
+    """
+    code, cases = index["case"].factorize()
+    return np.array([part_of.get(str(case), otherwise) for case in cases], dtype=object)[code]
 
 
 def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
@@ -71,7 +84,8 @@ def split_patches(index: pd.DataFrame, seed: int) -> np.ndarray:
     Returns:
         (N,) object array of part names.
     """
-    order = np.argsort(np.array([_order(seed, key) for key in patch_keys(index)], dtype=np.uint64), kind="stable")
+    orders = np.fromiter((_order(seed, key) for key in iterate_keys(index)), np.uint64, len(index))
+    order = np.argsort(orders, kind="stable")
     tests = round(TEST_FRACTION * len(index))
     validations = round(VALIDATION_FRACTION * (len(index) - tests))
     part = np.full(len(index), "train", dtype=object)
@@ -92,12 +106,13 @@ def split_published(
         (N,) object array of part names, and the listed cases that the archive lacks.
     """
     part_of = {case: part for part, cases in OFFICIAL.items() for case in cases}
-    present = set(index["case"])
-    part = index["case"].map(part_of).fillna("train" if extended else OUTSIDE).to_numpy(dtype=object)
+    present = set(index["case"].unique())
+    part = part_by_case(index, part_of, "train" if extended else OUTSIDE)
     if folds is not None and fold is not None:
         seen = np.isin(part, ("train", "validation"))
         validations = _deal(_strata(_prevalence(index[seen]), seed), folds, fold)
-        part[seen] = np.where(index["case"][seen].isin(validations), "validation", "train")
+        part[seen] = "train"
+        part[seen & index["case"].isin(validations).to_numpy()] = "validation"
     return part, tuple(case for case in part_of if case not in present)
 
 
@@ -121,26 +136,33 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
     twice = named[named[key].duplicated()]
     if len(twice):
         raise InputError(f"{path}: {key} {twice[key].iloc[0]!r} stands in two parts; give each {key} one part")
-    part = index[key].map(named.set_index(key)["part"]).fillna(OUTSIDE).to_numpy(dtype=object)
-    return part, "patch" if key == "path" else "case"
+    part_of = dict(zip(named[key], named["part"], strict=True))
+    if key == "case":
+        return part_by_case(index, part_of), "case"
+    return np.array([part_of.get(path, OUTSIDE) for path in index["path"]], dtype=object), "patch"
 
 
-def patch_keys(index: pd.DataFrame) -> np.ndarray:
-    """Return what identifies each patch wherever its archive is kept: case and position, or case and file name.
+def iterate_keys(index: pd.DataFrame) -> Iterator[str]:
+    """Yield what identifies each patch wherever its archive is kept: case and position, or case and file name.
 
-    Returns:
-        (N,) object array of strings.
-
-    >>> patch_keys(pd.DataFrame({"case": ["8", "9"], "path": ["8/0/a.png", "b.png"], "x": [51, -1], "y": [1, -1]}))
-    array(['8/51,1', '9/b.png'], dtype=object)
+    >>> index = pd.DataFrame({"case": ["8", "9"], "path": ["8/0/a.png", "b.png"], "x": [51, -1], "y": [1, -1]})
+    >>> list(iterate_keys(index))
+    ['8/51,1', '9/b.png']
     """
-    columns = (index[name].tolist() for name in ("case", "path", "x", "y"))
-    # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
-    keys = [
-        f"{case}/{x},{y}" if x >= 0 else f"{case}/{path.rsplit('/', 1)[-1]}"
-        for case, path, x, y in zip(*columns, strict=True)
-    ]
-    return np.array(keys, dtype=object)
+    for start in range(0, len(index), KEYS_AT_ONCE):
+        block = index.iloc[start : start + KEYS_AT_ONCE]
+        columns = (block[name].tolist() for name in ("case", "path", "x", "y"))
+        # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
+        for case, path, x, y in zip(*columns, strict=True):
+            yield f"{case}/{x},{y}" if x >= 0 else f"{case}/{path.rsplit('/', 1)[-1]}"
+
+
+def hash_keys(index: pd.DataFrame) -> np.ndarray:
+    """Return a hash of each patch's key (see `iterate_keys`), (N,) int64."""
+    digests = bytearray()
+    for key in iterate_keys(index):
+        digests += hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return np.frombuffer(digests, dtype=np.int64)
 
 
 def _order(seed: int, key: str) -> int:
@@ -149,7 +171,8 @@ def _order(seed: int, key: str) -> int:
 
 
 def _prevalence(index: pd.DataFrame) -> dict[str, float]:
-    return {str(case): float(mean) for case, mean in index.groupby("case", sort=True)["label"].mean().items()}
+    means = index.groupby("case", sort=True, observed=True)["label"].mean()
+    return {str(case): float(mean) for case, mean in means.items()}
 
 
 def _strata(prevalence: dict[str, float], seed: int) -> list[list[str]]:

@@ -14,7 +14,8 @@ from cancernet.data.split_rules import (
     LEFT_OUT,
     OUTSIDE,
     PARTS,
-    patch_keys,
+    hash_keys,
+    iterate_keys,
     read_split,
     split_cases,
     split_patches,
@@ -24,9 +25,6 @@ from cancernet.errors import InputError
 
 FOLDED = ("case", "official", "extended")
 """Splits that have folds."""
-
-
-LEFT_OUT_COLUMNS = ("path", "case", "part", "same_as", "kept_in")
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,6 @@ class Split:
     absent: tuple[str, ...] = ()
     settings: dict[str, int | None] = field(default_factory=dict)
 
-    @classmethod
-    def none(cls, count: int, settings: dict[str, int | None]) -> "Split":
-        """Return what stands for a split where patches are predicted that no split can be made of."""
-        part = np.full(count, OUTSIDE, dtype=object)
-        return cls("none", part, "case", pd.DataFrame(columns=list(LEFT_OUT_COLUMNS)), settings=settings)
-
     def rows(self, part: str) -> np.ndarray:
         """Return the store rows of one part, ascending, int64."""
         return np.flatnonzero(self.part == part)
@@ -72,12 +64,18 @@ class Split:
 
     def table(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return the split as a table: a row a case, or a row a patch where single patches were assigned."""
-        frame = index.assign(part=self.part)
         if self.unit == "patch":
-            return frame[["path", "case", "x", "y", "label", "part"]]
-        frame = frame[frame["part"] != LEFT_OUT]
-        rows = frame.groupby(["case", "part"], sort=False)["label"].agg(patches="size", idc="sum").reset_index()
-        return rows.assign(prevalence=(rows["idc"] / rows["patches"]).round(4))
+            return index[["path", "case", "x", "y", "label"]].assign(part=self.part)
+        used = np.flatnonzero(self.part != LEFT_OUT)
+        # By numbers, as strings of a large store take gigabytes.
+        code, cases = index["case"].factorize()
+        number, parts = pd.factorize(self.part)
+        pair, pairs = pd.factorize(code[used] * len(parts) + number[used])
+        patches = np.bincount(pair, minlength=len(pairs))
+        idc = np.bincount(pair, index["label"].to_numpy()[used], len(pairs)).astype(np.int64)
+        columns = {"case": np.array(cases, dtype=object)[pairs // len(parts)], "part": parts[pairs % len(parts)]}
+        prevalence = (idc / np.maximum(patches, 1)).round(4)
+        return pd.DataFrame({**columns, "patches": patches, "idc": idc, "prevalence": prevalence})
 
 
 def make_split(
@@ -129,19 +127,20 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
     Returns:
         The parts with `left_out` in these places, and the table of what was left out (see `Split.left_out`).
     """
-    rank = pd.Series(part).map({name: number for number, name in enumerate(PARTS)})
-    frame = pd.DataFrame({"hash": index["hash"].to_numpy(), "rank": rank, "row": np.arange(len(index))}).dropna()
+    hashes = index["hash"].to_numpy()
+    rows = _repeated_rows(hashes)
+    rank = pd.Series(part[rows]).map({name: number for number, name in enumerate(PARTS)})
+    frame = pd.DataFrame({"hash": hashes[rows], "rank": rank, "row": rows}).dropna()
     frame = frame.sort_values(["rank", "row"])
     frame = frame.merge(frame.drop_duplicates("hash"), on="hash", suffixes=("", "_kept"))
     later = frame[frame["rank"] > frame["rank_kept"]]
     rows, kept = later["row"].to_numpy(dtype=int), later["row_kept"].to_numpy(dtype=int)
-    paths = index["path"].to_numpy()
     left_out = pd.DataFrame(
         {
-            "path": paths[rows],
-            "case": index["case"].to_numpy()[rows],
+            "path": index["path"].iloc[rows].to_numpy(),
+            "case": index["case"].iloc[rows].to_numpy(),
             "part": part[rows],
-            "same_as": paths[kept],
+            "same_as": index["path"].iloc[kept].to_numpy(),
             "kept_in": part[kept],
         }
     )
@@ -150,18 +149,32 @@ def leave_out_shared_images(index: pd.DataFrame, part: np.ndarray) -> tuple[np.n
     return part, left_out
 
 
-def can_be_split(index: pd.DataFrame) -> bool:
-    """Tell whether a split by case is possible: every class and case is known, and there are three cases."""
-    cases = index["case"].unique()
-    return bool((index["label"] >= 0).all()) and UNKNOWN_CASE not in cases and len(cases) >= 3
+def split_for(stage: str, index: pd.DataFrame, name: str, seed: int, folds: int | None, fold: int | None) -> Split:
+    """Make the split that a stage of the Trainer needs; a prediction needs none where none can be made.
 
-
-def require_known(index: pd.DataFrame, name: str, stage: str) -> None:
-    """Check that class and case of every patch are known, as far as a split of this name needs them.
+    Args:
+        stage: `fit`, `validate`, `test` or `predict`.
+        index: See `make_split`, as the other arguments.
+        name: Likewise.
+        seed: Likewise.
+        folds: Likewise.
+        fold: Likewise.
 
     Raises:
-        InputError: Says how to give them.
+        InputError: As `make_split` raises it, and where class or case of a patch are not known.
     """
+    if stage != "predict":
+        _require_known(index, name, stage)
+        return make_split(index, name, seed, folds, fold)
+    cases = index["case"].unique()
+    if (index["label"] >= 0).all() and UNKNOWN_CASE not in cases and len(cases) >= 3:
+        return make_split(index, name, seed, folds, fold)
+    part = np.full(len(index), OUTSIDE, dtype=object)
+    nothing = pd.DataFrame(columns=["path", "case", "part", "same_as", "kept_in"])
+    return Split("none", part, "case", nothing, settings={"seed": seed, "folds": folds, "fold": fold})
+
+
+def _require_known(index: pd.DataFrame, name: str, stage: str) -> None:
     table = "give a CSV with the columns path, label, case"
     unlabelled = int((index["label"] < 0).sum())
     if unlabelled:
@@ -185,13 +198,35 @@ def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
     Raises:
         InputError: One does; the first one found is named.
     """
-    used = np.isin(part, PARTS)
-    identity = index["case"].to_numpy() if unit == "case" else patch_keys(index)
-    for name, values in ((unit, identity), ("image", index["hash"].to_numpy())):
-        pairs = pd.DataFrame({"key": values[used], "part": part[used]}).drop_duplicates()
-        twice = pairs[pairs["key"].duplicated()]
+    used = np.flatnonzero(np.isin(part, PARTS))
+    hashes = index["hash"].to_numpy()[used]
+    repeated = _repeated_rows(hashes)
+    sides = [("image", hashes[repeated], part[used[repeated]])]
+    if unit == "case":
+        code, cases = index["case"].iloc[used].factorize()
+        number, parts = pd.factorize(part[used])
+        pairs = pd.unique(code * len(parts) + number)
+        sides.insert(0, (unit, np.array(cases, dtype=object)[pairs // len(parts)], parts[pairs % len(parts)]))
+    else:
+        keys = hash_keys(index)[used]
+        repeated = _repeated_rows(keys)
+        named = np.array(list(iterate_keys(index.iloc[used[repeated]])), dtype=object)
+        sides.insert(0, (unit, named, part[used[repeated]]))
+    for name, values, parts in sides:
+        different = pd.DataFrame({"key": values, "part": parts}).drop_duplicates()
+        twice = different[different["key"].duplicated()]
         if len(twice):
             raise InputError(f"split: {name} {twice['key'].iloc[0]} stands in two parts; give it one")
+
+
+def _repeated_rows(values: np.ndarray) -> np.ndarray:
+    """Return where stands what stands there more than once, ascending, int64; they are few as a rule."""
+    ordered = np.sort(values)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(repeated) == 0:
+        return np.empty(0, dtype=np.int64)
+    place = np.minimum(np.searchsorted(repeated, values), len(repeated) - 1)
+    return np.flatnonzero(repeated[place] == values)
 
 
 def check_parts(index: pd.DataFrame, split: Split, needed: tuple[str, ...]) -> None:

@@ -1,6 +1,5 @@
 """Record what a model has seen: the part of a checkpoint that prevents a test on its own training data."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, patch_keys
+from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, hash_keys
 from cancernet.data.splits import Split
 from cancernet.errors import InputError, one_line
 
@@ -40,12 +39,12 @@ class TrainingRecord:
     @classmethod
     def of(cls, split: Split, index: pd.DataFrame) -> "TrainingRecord":
         """Record what a fit on this split shows the model."""
-        keys = _hash_keys(index)
+        keys = hash_keys(index)
         images = _as_int64(index["hash"].to_numpy())
         rows = {part: split.rows(part) for part in SEEN}
         return cls(
             unit=split.unit,
-            cases={part: sorted(set(index["case"].to_numpy()[rows[part]])) for part in SEEN},
+            cases={part: _cases_of(index, rows[part]) for part in SEEN},
             patches={part: np.unique(keys[rows[part]]) for part in SEEN},
             images={part: np.unique(images[rows[part]]) for part in SEEN},
         )
@@ -109,8 +108,8 @@ class TrainingRecord:
         """
         tested = index.iloc[rows]
         sides: dict[str, tuple[Mapping[str, Any], np.ndarray]] = {
-            "cases": (self.cases, tested["case"].to_numpy(dtype=object)),
-            "patches": (self.patches, _hash_keys(tested)),
+            "cases": (self.cases, np.array(_cases_of(index, rows), dtype=object)),
+            "patches": (self.patches, hash_keys(tested)),
             "images": (self.images, _as_int64(tested["hash"].to_numpy())),
         }
         counts = {}
@@ -136,11 +135,11 @@ class TrainingRecord:
         for part in seen:
             role = "trained" if part == "train" else "chose the epoch of"
             if self.unit == "patch":
-                met = int(np.isin(_hash_keys(index.iloc[rows]), self.patches[part]).sum())
+                met = int(np.isin(hash_keys(index.iloc[rows]), self.patches[part]).sum())
                 if met:
                     raise InputError(f"{purpose}: {met} of its {len(rows)} patches {role} this model; {way_out}")
             else:
-                shared = sorted(set(index["case"].to_numpy()[rows]) & set(self.cases[part]))
+                shared = sorted(set(_cases_of(index, rows)) & set(self.cases[part]))
                 if shared:
                     named = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
                     raise InputError(f"{purpose}: cases that {role} this model are in it ({named}); {way_out}")
@@ -158,8 +157,8 @@ class TrainingRecord:
         parts[met] = LEFT_OUT
         more = pd.DataFrame(
             {
-                "path": index["path"].to_numpy()[met],
-                "case": index["case"].to_numpy()[met],
+                "path": index["path"].iloc[met].to_numpy(),
+                "case": index["case"].iloc[met].to_numpy(),
                 "part": part,
                 "same_as": "",
                 "kept_in": "the model's training",
@@ -179,15 +178,15 @@ def rows_outside(index: pd.DataFrame, split: Split, seen: TrainingRecord | None)
     if seen is not None:
         cases = cases.mask(cases.isin([case for part in SEEN for case in seen.cases[part]]))
     # By size, then by name: which cases these are depends on nothing else.
-    sizes = cases.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    sizes = cases.value_counts()
+    sizes = sizes.set_axis(sizes.index.astype(str)).sort_index().sort_values(ascending=False, kind="stable")
     return np.flatnonzero(cases.isin(sizes.index[:CASES_OUTSIDE]))
 
 
-def _hash_keys(index: pd.DataFrame) -> np.ndarray:
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in patch_keys(index))
-    return np.frombuffer(digests, dtype=np.int64)
+def _cases_of(index: pd.DataFrame, rows: np.ndarray) -> list[str]:
+    return sorted(map(str, index["case"].iloc[rows].unique()))
 
 
 def _as_int64(hashes: np.ndarray) -> np.ndarray:
     """Reinterpret as signed, with the same bits: torch cannot save unsigned 64-bit tensors everywhere."""
-    return hashes.astype(np.uint64).view(np.int64)
+    return hashes.astype(np.uint64, copy=False).view(np.int64)

@@ -81,7 +81,7 @@ def predictions_table(
         One row a patch: path, case, x, y, part, label (missing where negative; no such column where all are), logit,
         probability (of IDC, in [0, 1]), probability_calibrated (NaN without a temperature).
     """
-    table = index.iloc[rows][["path", "case", "x", "y"]].reset_index(drop=True)
+    table = index[["path", "case", "x", "y"]].iloc[rows].reset_index(drop=True).astype({"path": str, "case": str})
     calibrated = np.full(len(rows), np.nan) if temperature is None else apply_temperature(logit, temperature)
     label = index["label"].to_numpy()[rows]
     if (label < 0).any():

@@ -33,6 +33,7 @@ def calibrate_checkpoint(
     network: str | None = None,
     tta: bool | None = None,
     measure: bool = False,
+    patches: int | None = None,
 ) -> str:
     """Choose threshold and temperature for one checkpoint and store them in it.
 
@@ -48,6 +49,7 @@ def calibrate_checkpoint(
         network: See `trusted_network_config`.
         tta: Whether the model averages over symmetries from now on; None leaves it.
         measure: Whether to recalibrate batch norm first, on the training part.
+        patches: Validation patches at most, evenly spaced; None takes all.
 
     Returns:
         One line that says what was chosen.
@@ -70,6 +72,8 @@ def calibrate_checkpoint(
         # The first time counts: later the statistics are no longer those that training left.
         content["cancernet"].setdefault("trained_statistics", {name: trained[name] for name in moved})
     rows = data.split.rows("validation")
+    if patches is not None:
+        rows = rows[evenly_spaced(len(rows), patches)]
     index = data.store.index.iloc[rows]
     logit = predict_rows(task, data, rows, device)
     try:

@@ -23,6 +23,7 @@ SECTIONS = {
     "epoch": "whole epochs through the Trainer, against the bare step and an ImageFolder pipeline",
     "prepare": "packing a zip and a folder, against a loop over Pillow",
     "entries": "packing a zip of many entries: memory over all processes",
+    "memory": "anonymous memory of a short fit on stores of many patches",
     "startup": "--help, and fit to its first step on a large store",
 }
 IN_PRECISIONS = ("step", "inference", "networks", "epoch")
@@ -82,6 +83,10 @@ def _measurement(section: str, options: argparse.Namespace, folder: Path) -> Cal
         return lambda: measure_epochs(folder, options.batches[-1], options.rounds, options.precisions)
     if section == "startup":
         return lambda: {"start-up": measure_startup(folder, options.patches, options.rounds)}
+    if section == "memory":
+        from scripts.benchmarks.memory import measure_memory
+
+        return lambda: {"memory of fit": measure_memory(folder, options.store_patches, options.batches[0])}
     if section == "entries":
         return lambda: {f"prepare, a zip of {options.entries:,} entries": measure_entries(folder, options.entries)}
     return lambda: measure_packing(folder, options.files, options.rounds, options.workers)
@@ -104,6 +109,13 @@ def _parse(arguments: list[str]) -> Any:
         help="of steps and epochs (both; fp32 alone where neither processor nor GPU computes in bf16)",
     )
     parser.add_argument("--patches", type=int, default=277_524, help="size of the synthetic store (277524)")
+    parser.add_argument(
+        "--store-patches",
+        type=int,
+        nargs="+",
+        default=[277_524, 2_000_000, 5_300_000],
+        help="sizes of the stores for memory (277524 2000000 5300000)",
+    )
     parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the synthetic zip (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cancernet.data.case_lists import OFFICIAL
-from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, PARTS, patch_keys, split_cases
+from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, PARTS, iterate_keys, split_cases
 from cancernet.data.splits import check_disjoint, check_parts, make_split
 from cancernet.errors import InputError
 from tests.data.indexes import draw_index, names
@@ -36,7 +36,7 @@ def test_no_patch_and_no_image_stands_in_two_parts_of_a_split_by_patch(seed, bla
     used = np.isin(split.part, PARTS)
     frame = pd.DataFrame({"hash": index["hash"], "part": split.part})[used]
     assert (frame.groupby("hash")["part"].nunique() == 1).all()
-    assert len(set(patch_keys(index))) == len(index)
+    assert len(set(iterate_keys(index))) == len(index)
 
 
 def test_fractions_are_those_of_whole_cases():

@@ -13,8 +13,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main
 from cancernet.data.augment import symmetries
+from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.store.find import find_store
 from cancernet.evaluation.analysis import Scores, fit_calibration
+from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.checkpoints import recorded_calibration
 from cancernet.training.task import ClassificationTask
 from tests.conftest import learnable_files
@@ -47,6 +49,13 @@ def test_fit_calibrates_both_checkpoints(calibrated_run, name):
     assert (found["patches"], found["cases"]) == (40, 2)
     assert found["data"]["name"] == "colours"
     assert not list(calibrated_run.rglob("*.partial"))
+
+
+def test_a_part_of_the_validation_may_be_enough(checkpoint, cache):
+    data = IDCDataModule.load_from_checkpoint(checkpoint, cache=str(cache))
+    data.setup("validate")
+    said = calibrate_checkpoint(checkpoint, data, torch.device("cpu"), ClassificationTask, patches=12)
+    assert said.endswith("from 12 validation patches of 2 cases")
 
 
 def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(calibrated_run):

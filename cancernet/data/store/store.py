@@ -72,9 +72,9 @@ class PatchStore:
         return np.load(self.path / IMAGES, mmap_mode="r")
 
     @cached_property
-    def case_code(self) -> NDArray[np.int64]:
+    def case_code(self) -> NDArray[np.int32]:
         """Number of each patch's case, (N,), from 0 in the order of their first patches."""
-        return self.index["case"].factorize()[0].astype(np.int64)
+        return self.index["case"].factorize()[0].astype(np.int32)
 
     @cached_property
     def index(self) -> "pandas.DataFrame":
@@ -83,10 +83,10 @@ class PatchStore:
         Raises:
             InputError: The table cannot be read or does not fit the images.
         """
-        import pandas  # takes a second, which a command that only prints the counts need not wait
+        from cancernet.data.store.index import read_index  # pandas takes a second, which counts need not wait for
 
         try:
-            table = pandas.read_parquet(self.path / INDEX)
+            table = read_index(self.path / INDEX)
         except Exception as error:
             raise _damaged(self.path, f"{INDEX} cannot be read") from error
         if len(table) != len(self):

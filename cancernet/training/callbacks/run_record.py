@@ -71,5 +71,9 @@ class Calibration(Callback):
             return
         device, network = trainer.strategy.root_device, pl_module.hparams["network"]
         measure = bool(pl_module.hparams["measure_batch_norm"])
+        # As many as `limit_val_batches` lets the validation have.
+        patches = sum(map(int, trainer.num_val_batches)) * data.batch_size * trainer.world_size or None
         for path in saved_checkpoints(trainer):
-            print(calibrate_checkpoint(path, data, device, type(pl_module), network, measure=measure), flush=True)
+            print(
+                calibrate_checkpoint(path, data, device, type(pl_module), network, None, measure, patches), flush=True
+            )
