@@ -5,6 +5,7 @@ The store is sparse: its pixels are all black and take no room on the disk, its 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -36,7 +37,8 @@ def make_sparse_store(folder: Path, patches: int) -> PatchStore:
     kinds = {"path": "string", "case": "string", "label": "int8", "x": "int32", "y": "int32"}
     kinds |= {"width": "int16", "height": "int16", "hash": "uint64"}
     schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in kinds.items()])
-    cases, idc = set(), 0
+    cases: set[int] = set()
+    idc = 0
     names, hashes = patch_names(patches), np.random.default_rng(0)
     with parquet.ParquetWriter(folder / INDEX, schema, compression="zstd") as writer:
         for first in range(0, patches, BLOCK):
@@ -48,7 +50,7 @@ def make_sparse_store(folder: Path, patches: int) -> PatchStore:
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             cases.update(case)
             idc += sum(label)
-    counts = {"patches": patches, "cases": len(cases), "idc": idc, "benign": patches - idc}
+    counts: dict[str, Any] = {"patches": patches, "cases": len(cases), "idc": idc, "benign": patches - idc}
     counts |= {"prevalence": idc / patches, "edge_patches": 0, "duplicates": 0, "identical_images": 0, "rejects": {}}
     manifest = {
         "format": FORMAT,
