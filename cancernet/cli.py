@@ -47,6 +47,7 @@ OWN_COMMANDS = {
         "cancernet.evaluation.report:report",
         "build the page of a tested run again, or pool folds into one page",
     ),
+    "map": ("cancernet.slides.command:map_files", "predict regions and whole slides; writes maps, GeoJSON and pages"),
     "compare": ("cancernet.evaluation.report.comparison:compare", "put runs on the same test patches side by side"),
     "context": (
         "cancernet.evaluation.context:context",
@@ -131,9 +132,10 @@ def _run_function(command: str, rest: list[str]) -> int:
         if get_origin(parameter.annotation) is list and parameter.default is parameter.empty
     }
     described = {entry.arg_name: entry.description for entry in parse_docstring(function.__doc__ or "").params}
+    parser.add_function_arguments(function, as_positional=True, skip=set(several))
+    # After those that stand alone: what stands several times takes all that is left.
     for name, kind in several.items():
         parser.add_argument(name, nargs="+", type=kind, metavar=name.upper(), help=described.get(name))
-    parser.add_function_arguments(function, as_positional=True, skip=set(several))
 
     # A switch may stand alone on the command line: --name means --name true.
     switches = {f"--{name}" for name, given in signature(function).parameters.items() if given.annotation is bool}

@@ -86,16 +86,11 @@ def measure_stains(store: PatchStore, codes: np.ndarray, share: float = 1.0) -> 
     Returns:
         (cases, 2, 3) float32: mean and standard deviation; those of the reference for a case without tissue.
     """
-    reference = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
-    statistics = reference.repeat(codes.max() + 1, 1, 1)
+    statistics = _reference().repeat(codes.max() + 1, 1, 1)
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         chosen = rows[evenly_spaced(len(rows), CASE_SAMPLE)]
-        density = optical_density(torch.from_numpy(store.gather(chosen)).float() / 255).reshape(-1, 3)
-        tissue = density[density.mean(dim=1) > TISSUE_DENSITY]
-        if len(tissue) > 1:
-            measured = torch.stack([tissue.mean(dim=0), tissue.std(dim=0)])
-            statistics[codes[rows[0]]] = torch.lerp(reference, measured, share)
+        statistics[codes[rows[0]]] = tissue_statistics(torch.from_numpy(store.gather(chosen)), share)
     return statistics
 
 
@@ -114,7 +109,7 @@ class CaseStains:
         self._statistics = measure_stains(store, codes, share)
         unknown = (store.index["case"] == UNKNOWN_CASE).to_numpy()
         if unknown.any():
-            self._statistics[codes[unknown]] = torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
+            self._statistics[codes[unknown]] = _reference()
             rank_zero_warn(
                 f"This model normalises stains. The case of {int(unknown.sum()):,} patches is not known, so their "
                 "stains are taken for those of the reference; folders or a CSV that name the cases let them be measured"
@@ -124,6 +119,30 @@ class CaseStains:
         """Return the statistics (B, 2, 3) of the cases with these codes (B,), on their device."""
         self._statistics = self._statistics.to(case.device)
         return self._statistics[case]
+
+
+def tissue_statistics(pixels: Tensor, share: float = 1.0) -> Tensor:
+    """Measure the optical density of the tissue in some pixels, per channel.
+
+    Args:
+        pixels: (..., 3) uint8, RGB.
+        share: Weight of the measurement against the reference, 0 to 1.
+
+    Returns:
+        (2, 3) float32: mean and standard deviation; those of the reference where nothing is tissue.
+
+    >>> tissue_statistics(torch.tensor([[128, 128, 128], [64, 64, 64]], dtype=torch.uint8))[0]
+    tensor([1.0281, 1.0281, 1.0281])
+    """
+    density = optical_density(pixels.float() / 255).reshape(-1, 3)
+    tissue = density[density.mean(dim=1) > TISSUE_DENSITY]
+    if len(tissue) < 2:
+        return _reference()
+    return torch.lerp(_reference(), torch.stack([tissue.mean(dim=0), tissue.std(dim=0)]), share)
+
+
+def _reference() -> Tensor:
+    return torch.tensor([REFERENCE_MEAN, REFERENCE_DEVIATION])
 
 
 def normalize_stains(image: Tensor, statistics: Tensor) -> Tensor:

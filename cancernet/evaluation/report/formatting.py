@@ -119,13 +119,19 @@ def listing(names: list[str], most: int = 5) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
 
 
-def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = None, **context: Any) -> str:
-    """Fill a template; every string of the context is escaped.
+def fill(
+    template: str,
+    filters: Mapping[str, Callable[..., object]] | None = None,
+    folder: Path = TEMPLATES,
+    **context: Any,
+) -> str:
+    """Fill a template of a folder; every string of the context is escaped.
 
-    Pages get style.css and script.js as they are, and the script's hash for the policy that lets no other script run.
+    Pages get style.css and the folder's script.js as they are, and the script's hash for the policy that lets no other
+    script run.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -133,7 +139,8 @@ def fill(template: str, filters: Mapping[str, Callable[..., object]] | None = No
     )
     writers = (figure, signed, estimate, interval, percent, count, threshold)
     environment.filters |= {writer.__name__: writer for writer in writers} | dict(filters or {})
-    script, style = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
+    files = folder / "script.js", TEMPLATES / "style.css"
+    script, style = (file.read_text(encoding="utf-8") for file in files)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "names": NAMES,

@@ -1,0 +1,147 @@
+"""`cancernet map`: regions and whole slides from the command line."""
+
+import hashlib
+import shutil
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+from cancernet.data.archive.listing import show
+from cancernet.errors import InputError
+from cancernet.evaluation.records import read_record
+from cancernet.slides.mapping import map_image, plan_of
+from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS, open_source
+from cancernet.slides.outputs import SUMMARY, write_map
+from cancernet.slides.predictor import Predictor, load
+from cancernet.slides.summary import MapSummary
+from cancernet.slides.tiles import Stride
+
+NEEDED = ("shapely", "tifffile")
+
+
+def map_files(
+    checkpoint: Path,
+    input: list[Path],
+    output: Path = Path("maps"),
+    mpp: float | None = None,
+    stride: Stride = 50,
+    truth: Path | None = None,
+    tissue: bool = True,
+    network: str | None = None,
+) -> None:
+    """Predict regions and whole slides; write a folder for each with map, table, GeoJSON, summary and page.
+
+    What is finished is skipped and what stopped goes on where it was. An input that fails is reported and the others
+    are done; the exit status is then 2.
+
+    Args:
+        checkpoint: The file, such as .../checkpoints/best.ckpt.
+        input: Images (PNG, JPEG, TIFF, BMP, WebP), slides that OpenSlide or tiffslide read, and folders of them.
+        output: Folder for the results, one folder in it for each input.
+        mpp: Micrometres a pixel of the finest level of all inputs, in place of their own.
+        stride: Pixels of the network, at 4 micrometres, from one tile to the next. Where tiles overlap their
+            probabilities are averaged.
+        truth: Mask of the tumour in a single input (IDC where it is above 127 of 255), to compare with.
+        tissue: Leave out tiles without tissue.
+        network: The network that the checkpoint names, if it belongs neither to this project nor to Keras: its code is
+            then run.
+
+    Raises:
+        InputError: No such checkpoint or input, a missing package, or inputs that failed.
+    """
+    if missing := [package for package in NEEDED if find_spec(package) is None]:
+        raise InputError(f"map: {', '.join(missing)} is not installed: pip install 'cancernet[slides]'")
+    files = find_inputs(input)
+    if truth is not None and len(files) != 1:
+        raise InputError(f"--truth {truth}: belongs to one input, got {len(files)}; map that one alone")
+    predictor = load(checkpoint, network)
+    failed = 0
+    for file, name in zip(files, name_folders(files), strict=True):
+        try:
+            print(_map_file(predictor, file, output / name, mpp, stride, truth, tissue), flush=True)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            failed += 1
+            print(f"failed: {error}", flush=True)
+    if failed:
+        raise InputError(f"map: {failed} of {len(files)} inputs failed, as said above; the others are in {output}")
+
+
+def _map_file(
+    predictor: Predictor,
+    file: Path,
+    folder: Path,
+    mpp: float | None,
+    stride: Stride,
+    truth: Path | None,
+    tissue: bool,
+) -> str:
+    """Map one file and return the line that says what was found."""
+    source = open_source(file, mpp)
+    source.close()
+    plan = plan_of(predictor, source, stride, tissue)
+    plan["truth"] = None if truth is None else [str(truth.resolve()), truth.stat().st_mtime_ns if truth.exists() else 0]
+    if (folder / SUMMARY).is_file():
+        summary = read_record(MapSummary, folder / SUMMARY, "remove this folder and run again")
+        if summary.plan == plan:
+            return f"{show(str(folder))}: done before; {_say(summary)}"
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and was not written by map; give another --output")
+    work = folder.parent / f".{folder.name}.unfinished"
+    found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
+    write_map(found, folder, truth, plan)
+    shutil.rmtree(work)
+    return f"{show(str(folder))}: {_say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
+
+
+def _say(summary: MapSummary) -> str:
+    share = 0.0 if summary.idc_share is None else summary.idc_share
+    said = (
+        f"{summary.tiles:,} tiles, {summary.idc_area_mm2:.3g} of {summary.tissue_area_mm2:.3g} mm² called IDC "
+        f"({share:.1%}) at threshold {summary.threshold:.4g}"
+    )
+    if summary.truth is not None and summary.truth.auroc is not None:
+        said += f", AUROC {summary.truth.auroc:.3f} against the mask"
+    return said + (" (synthetic data)" if summary.synthetic_tissue or summary.synthetic_training else "")
+
+
+def find_inputs(given: list[Path]) -> list[Path]:
+    """List the files to map: those given, and the images and slides that lie in a given folder.
+
+    Raises:
+        InputError: A folder holds none.
+    """
+    files: list[Path] = []
+    for path in given:
+        path = path.expanduser()
+        if not path.is_dir():
+            files.append(path)
+            continue
+        within = sorted(file for file in path.iterdir() if _is_input(file))
+        if not within:
+            raise InputError(f"{path}: no image or slide in this folder; give files, or a folder that holds some")
+        files += within
+    return list(dict.fromkeys(files))
+
+
+def _is_input(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in SLIDE_ENDINGS | IMAGE_ENDINGS
+
+
+def name_folders(files: list[Path]) -> list[str]:
+    """Name the folder of each file after it; where two would have the same name, with some letters of a hash.
+
+    >>> name_folders([Path("a/slide.svs"), Path("a/other.png")])
+    ['slide', 'other']
+    """
+    stems = [file.stem or file.name for file in files]
+    uses = Counter(stem.casefold() for stem in stems)
+    return [
+        stem if uses[stem.casefold()] == 1 else f"{stem}-{_short_hash(file)}"
+        for stem, file in zip(stems, files, strict=True)
+    ]
+
+
+def _short_hash(file: Path) -> str:
+    return hashlib.blake2b(str(file.resolve()).encode("utf-8", "surrogateescape"), digest_size=3).hexdigest()
