@@ -1,6 +1,5 @@
 """Read single images, of files or from memory, as RGB; and cut or scale them to patches."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cancernet.data.archive.members import PatchError
+from cancernet.data.pixels import BOMB, read_rgb, to_rgb
 from cancernet.data.store.decode import SIDE
-from cancernet.errors import InputError, one_line
+from cancernet.errors import InputError
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 """A file, a Pillow image, or uint8 (H, W, 3), RGB."""
 PATCH_MPP = 4.0
 """Micrometres a pixel of the archive: its patches show 200 micrometres of tissue."""
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-MOST_PIXELS = 178_956_970
-"""Pixels of an image that is decoded as a whole: 0.5 GB, beyond which Pillow too takes it for a decompression bomb."""
+ADVICE = "give a whole PNG, JPEG, TIFF, BMP or WebP file, or a slide that OpenSlide reads"
 SQUARE = 0.1
 """Width and height of a patch differ by less than this share; other images are regions."""
 
@@ -38,39 +37,19 @@ def read_image(image: ImageLike) -> NDArray[np.uint8]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"expected an image as uint8 (H, W, 3), RGB; got {image.dtype} {image.shape}")
         return image
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    return _read_file(Path(image))
-
-
-def _read_file(path: Path) -> NDArray[np.uint8]:
+    name = "image" if isinstance(image, Image.Image) else str(image)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
-            opened = Image.open(path, formats=FORMATS)
-        with opened:
-            width, height = opened.size
-            if width * height > MOST_PIXELS:
-                raise _too_large(path, f"{width:,} x {height:,} pixels")
-            return to_rgb(opened)
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, "its pixels") from error
+        if isinstance(image, Image.Image):
+            return to_rgb(image)
+        with Path(image).open("rb") as file:
+            return read_rgb(file)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give an image or a slide") from None
-    # Pillow raises errors of many kinds on damaged bytes.
-    except Exception as error:
-        raise InputError(
-            f"{path}: no image that can be read ({one_line(error)}); give a whole PNG, JPEG, TIFF, BMP or WebP file, "
-            "or a slide that OpenSlide reads"
-        ) from error
-
-
-def _too_large(path: Path, what: str) -> InputError:
-    return InputError(
-        f"{path}: {what} are too many to be decoded as a whole; save it as a tiled TIFF, which is read in parts"
-    )
+        raise InputError(f"{name}: no such file; give an image or a slide") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); give an image or a slide") from error
+    except PatchError as error:
+        way = "save it as a tiled TIFF, which is read in parts" if str(error) == BOMB else ADVICE
+        raise InputError(f"{name}: {error}; {way}") from error
 
 
 def to_patches(images: Sequence[ImageLike], mpp: float | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -165,12 +144,3 @@ def resize(
         return pixels[top : top + height, left : left + width]
     # The filter that Pillow takes by default, and so most programs that cut patches from slides.
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, box))
-
-
-def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Decode a Pillow image to RGB, uint8 (H, W, 3); transparent pixels become white, as glass is on a slide."""
-    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
-    return np.array(image.convert("RGB"))

@@ -25,7 +25,7 @@ from cancernet.slides.images import PATCH_MPP, ImageLike, resize
 from cancernet.slides.opening import open_source
 from cancernet.slides.predictor import Predictor
 from cancernet.slides.source import Pixels, Source
-from cancernet.slides.tiles import IntArray, Stride, choose_tiles, read_tiles
+from cancernet.slides.tiles import LEAST_TISSUE, IntArray, Stride, choose_tiles, read_tiles
 from cancernet.slides.tissue import Mask, find_tissue, require_bright_field, shares, stain_warning
 from cancernet.slides.tissue_map import TissueMap
 
@@ -74,7 +74,7 @@ def map_image(
         mask = find_mask(source, overview) if tissue else np.ones(overview.shape[:2], bool)
         width, height = source.size_at(source.factor)
         cells = _cell_shares(mask, source, -(-width // stride), -(-height // stride), stride)
-        left, top = choose_tiles(width, height, stride, cells)
+        left, top = choose_tiles(width, height, stride, cells, LEAST_TISSUE if tissue else 0.0)
         if not len(left):
             raise InputError(
                 f"{source.name}: no tissue found, all of it looks like glass; --tissue false maps all of it"

@@ -81,9 +81,14 @@ def _open_file(path: Path, mpp: float | None) -> Source:
 def _by_tiffslide(path: Path) -> Any | None:
     import tiffslide
 
+    slide = None
     try:
-        return tiffslide.TiffSlide(path)
+        slide = tiffslide.TiffSlide(path)
+        slide.properties, slide.level_dimensions  # noqa: B018 (read now: what is damaged shows here)
+        return slide
     except Exception:  # tifffile, zarr and the decoders raise errors of many kinds
+        if slide is not None:
+            slide.close()
         return None
 
 

@@ -130,4 +130,4 @@ def with_outline(picture: Pixels, tissue: NDArray[np.bool_]) -> Pixels:
 
 def ramp() -> list[str]:
     """Colours of probability 0 to 1, for the page's script."""
-    return [colormaps[COLOURS](step / 255, bytes=True)[:3].tolist() for step in range(256)]  # type: ignore[attr-defined]
+    return colormaps[COLOURS](np.linspace(0, 1, 256), bytes=True)[:, :3].tolist()

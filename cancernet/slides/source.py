@@ -76,7 +76,7 @@ class Source:
     def read(self, factor: float, left: int, top: int, width: int, height: int) -> Pixels:
         """Read a rectangle at a scale. The edge is repeated beyond itself.
 
-        A pixel is the same whatever rectangle it is read with.
+        A pixel is the same whatever rectangle it is read with, but for some that are rounded the other way.
 
         Args:
             factor: Pixels of the finest level to one of the result.

@@ -43,7 +43,9 @@ def starts(extent: int, stride: int) -> IntArray:
     return start[(start == 0) | on_grid | (reaches >= SIDE)]
 
 
-def choose_tiles(width: int, height: int, stride: int, tissue: NDArray[np.float64]) -> tuple[IntArray, IntArray]:
+def choose_tiles(
+    width: int, height: int, stride: int, tissue: NDArray[np.float64], least: float = LEAST_TISSUE
+) -> tuple[IntArray, IntArray]:
     """Return the tiles that hold tissue, from top to bottom and from left to right.
 
     Args:
@@ -51,6 +53,7 @@ def choose_tiles(width: int, height: int, stride: int, tissue: NDArray[np.float6
         height: Likewise.
         stride: From one tile to the next.
         tissue: (R, C) share of tissue in each cell of `stride` x `stride` pixels.
+        least: Share of a tile that tissue must fill.
 
     Returns:
         (N,) left and (N,) upper edge of each tile, in pixels of the network.
@@ -59,7 +62,7 @@ def choose_tiles(width: int, height: int, stride: int, tissue: NDArray[np.float6
     cells = SIDE // stride
     padded = np.pad(tissue, ((0, cells), (0, cells)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (cells, cells)).mean(axis=(2, 3))
-    row, column = np.nonzero(windows[np.ix_(top // stride, left // stride)] >= LEAST_TISSUE)
+    row, column = np.nonzero(windows[np.ix_(top // stride, left // stride)] >= least)
     return left[column], top[row]
 
 

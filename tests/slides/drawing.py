@@ -1,12 +1,15 @@
 """Small slides and models for the tests: rosy tissue on glass, tiled pyramids, a network that was never trained."""
 
+import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 import torch
 
 from cancernet.data.training_record import TrainingRecord
+from cancernet.model.fused.batch_norm import BatchNorm
 from cancernet.training.task import ClassificationTask
 
 THRESHOLD, TEMPERATURE = 0.45, 1.7
@@ -14,8 +17,13 @@ THRESHOLD, TEMPERATURE = 0.45, 1.7
 
 def write_checkpoint(path: Path, stains: float = 0.0, synthetic: bool = False, calibrated: bool = True, **network):
     """Write a checkpoint of a small network whose logits differ from patch to patch."""
+    random.seed(0)  # which Keras' initialisers draw from
     torch.manual_seed(0)
     task = ClassificationTask(**{"network": "compact", **network})
+    for module in task.network.modules():
+        if isinstance(module, BatchNorm):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.02, 0.06)
     content = {
         "state_dict": task.state_dict(),
         "IDCDataModule": {
@@ -33,22 +41,30 @@ def write_checkpoint(path: Path, stains: float = 0.0, synthetic: bool = False, c
 
 def draw_tissue(height: int = 300, width: int = 400, seed: int = 0, hole: bool = True) -> np.ndarray:
     """Draw an ellipse of rosy noise, with a gap in it, on glass."""
-    random = np.random.default_rng(seed)
-    picture = np.clip(random.normal(240, 2, (height, width, 1)), 0, 255).repeat(3, axis=2)
+    noise = np.random.default_rng(seed)
+    picture = np.clip(noise.normal(240, 2, (height, width, 1)), 0, 255).repeat(3, axis=2)
     y, x = np.ogrid[:height, :width]
     inside = ((y - height / 2) / (0.4 * height)) ** 2 + ((x - width / 2) / (0.4 * width)) ** 2 < 1
     if hole:
         inside &= np.hypot(y - height / 2, x - width / 2) > min(height, width) / 6
-    picture[inside] = np.clip(random.normal((190, 100, 170), 20, (height, width, 3)), 0, 255)[inside]
+    picture[inside] = np.clip(noise.normal((190, 100, 170), 20, (height, width, 3)), 0, 255)[inside]
     return picture.astype(np.uint8)
 
 
 def write_pyramid(path: Path, pixels: np.ndarray, mpp: float | None = 4.0, levels: int = 2, **options) -> Path:
     """Write a tiled TIFF without loss, each level half as fine as the one before."""
-    settings = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib", "metadata": None, **options}
+    settings: dict[str, Any] = {
+        "tile": (64, 64),
+        "photometric": "rgb",
+        "compression": "zlib",
+        "metadata": None,
+        **options,
+    }
     with tifffile.TiffWriter(path) as file:
         for level in range(levels):
             step = 2**level
-            scale = {} if mpp is None else {"resolution": (10_000 / mpp / step,) * 2, "resolutionunit": "CENTIMETER"}
+            scale: dict[str, Any] = (
+                {} if mpp is None else {"resolution": (10_000 / mpp / step,) * 2, "resolutionunit": "CENTIMETER"}
+            )
             file.write(np.ascontiguousarray(pixels[::step, ::step]), subfiletype=int(level > 0), **scale, **settings)
     return path

@@ -38,6 +38,7 @@ def test_a_patch_has_the_same_logit_alone_and_in_company(predictor, patches):
 def test_test_time_augmentation_is_that_of_the_checkpoint(tmp_path, patches):
     plain = cancernet.load(write_checkpoint(tmp_path / "plain.ckpt"))
     averaged = cancernet.load(write_checkpoint(tmp_path / "tta.ckpt", tta=True))
+    plain.batch_size = averaged.batch_size = 4
     turned = averaged.predict([np.rot90(patches[0]).copy(), patches[0][:, ::-1].copy(), patches[0]]).logit
     assert np.ptp(turned) < 1e-5
     assert np.ptp(plain.predict([np.rot90(patches[0]).copy(), patches[0]]).logit) > 1e-5
@@ -94,6 +95,7 @@ def test_stains_of_single_patches_are_left_and_that_is_said(predictor, tmp_path,
     np.testing.assert_array_equal(found.logit, predictor.predict(patches[:3]).logit)
 
 
+@pytest.mark.filterwarnings("ignore:Runs through Keras")
 def test_a_network_that_only_the_user_may_name_is_not_run(tmp_path):
     own = {"network": "tests.model.networks.build", "image_size": 32}
     path = write_checkpoint(tmp_path / "own.ckpt", **own)
