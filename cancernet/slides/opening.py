@@ -1,11 +1,12 @@
 """Open a file as a region or a slide: OpenSlide first, Pillow for images, tiffslide where OpenSlide refuses a TIFF."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -79,17 +80,32 @@ def _open_file(path: Path, mpp: float | None) -> Source:
 
 
 def _by_tiffslide(path: Path) -> Any | None:
+    """Open a TIFF with tiffslide; None where it cannot."""
     import tiffslide
 
-    slide = None
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file is said in one line here
+    file = path.open("rb")  # which tiffslide itself does not always close
     try:
-        slide = tiffslide.TiffSlide(path)
+        slide = tiffslide.TiffSlide(file)
         slide.properties, slide.level_dimensions  # noqa: B018 (read now: what is damaged shows here)
-        return slide
+        return _Closing(slide, file)
     except Exception:  # tifffile, zarr and the decoders raise errors of many kinds
-        if slide is not None:
-            slide.close()
+        file.close()
         return None
+
+
+class _Closing:
+    """A slide of tiffslide that closes its file with itself."""
+
+    def __init__(self, slide: Any, file: BinaryIO) -> None:
+        self._slide, self._file = slide, file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._slide, name)
+
+    def close(self) -> None:
+        self._slide.close()
+        self._file.close()
 
 
 def _slide(slide: Any, path: Path, form: str, mpp: float | None, synthetic: bool, lock: Lock = NO_LOCK) -> Source:
