@@ -120,7 +120,9 @@ def test_a_mask_is_compared_tile_by_tile_and_by_area(folder, found, pixels):
     agreement = read_record(MapSummary, folder / "summary.json", "").truth
     half = pixels.min(axis=2) < 200
     half[:, 200:] = False
-    label = [half[2 * y : 2 * y + 100, 2 * x : 2 * x + 100].mean() > 0.5 for x, y in zip(found.left, found.top, strict=True)]
+    label = [
+        half[2 * y : 2 * y + 100, 2 * x : 2 * x + 100].mean() > 0.5 for x, y in zip(found.left, found.top, strict=True)
+    ]
     assert agreement.prevalence == pytest.approx(np.mean(label), abs=1.5 / len(label))
     ranks = pd.Series(found.probability).rank().to_numpy()
     positive = np.array(label)
@@ -154,7 +156,7 @@ def test_many_inputs_are_done_and_the_one_that_fails_is_named(checkpoint, pixels
     inputs = tmp_path / "in puts"
     inputs.mkdir()
     write_pyramid(inputs / "good.tif", pixels)
-    Image.fromarray(pixels).save(inputs / "góod \U0001f600 \"q\".png")
+    Image.fromarray(pixels).save(inputs / 'góod \U0001f600 "q".png')
     (inputs / "bad.png").write_bytes(b"no image")
     (inputs / "notes.txt").write_bytes(b"not looked at")
     output = tmp_path / "maps"
@@ -162,7 +164,7 @@ def test_many_inputs_are_done_and_the_one_that_fails_is_named(checkpoint, pixels
     said = capsys.readouterr()
     assert "1 of 3 inputs failed" in said.err.splitlines()[-1]
     assert [line for line in said.out.splitlines() if line.startswith("failed: ") and "bad.png" in line]
-    assert sorted(path.name for path in output.iterdir()) == ["good", "góod \U0001f600 \"q\""]
+    assert sorted(path.name for path in output.iterdir()) == ["good", 'góod \U0001f600 "q"']
     assert sorted(path.name for path in (output / "good").iterdir()) == FILES
     (inputs / "bad.png").unlink()
     assert main(["map", str(checkpoint), str(inputs), "--output", str(output)]) == 0
@@ -184,7 +186,9 @@ def test_many_inputs_are_done_and_the_one_that_fails_is_named(checkpoint, pixels
         (["glass.png", "--mpp", "-1"], "above 0"),
     ],
 )
-def test_what_cannot_be_mapped_gets_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, capsys, arguments, words):
+def test_what_cannot_be_mapped_gets_one_line_and_leaves_nothing(
+    checkpoint, tmp_path, monkeypatch, capsys, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "text.png").write_bytes(b"text")

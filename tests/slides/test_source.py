@@ -81,7 +81,8 @@ def test_blocks_hold_the_same_number_of_pixels_at_every_scale(pixels):
 
 
 def test_a_scale_is_given_the_file_s_own_or_assumed(tmp_path, pixels, slide):
-    assert open_source(slide, mpp=0.5).mpp == 0.5
+    with closing(open_source(slide, mpp=0.5)) as source:
+        assert source.mpp == 0.5
     plain, printed, scanned = tmp_path / "plain.png", tmp_path / "printed.png", tmp_path / "scanned.png"
     Image.fromarray(pixels).save(plain)
     Image.fromarray(pixels).save(printed, dpi=(300, 300))
@@ -98,10 +99,11 @@ def test_a_slide_without_a_scale_is_refused(tmp_path, pixels):
     path = write_pyramid(tmp_path / "slide.tif", pixels, mpp=None)
     with pytest.raises(InputError, match=r"does not say its micrometres a pixel; give --mpp"):
         open_source(path)
-    assert open_source(path, mpp=4.0).mpp_from == "given"
+    with closing(open_source(path, mpp=4.0)) as source:
+        assert source.mpp_from == "given"
 
 
-def test_a_tiff_without_tiles_is_a_region(tmp_path, pixels):
+def test_a_tiff_without_tiles_is_read_at_its_own_scale(tmp_path, pixels):
     path = tmp_path / "region.tif"
     tifffile.imwrite(
         path, pixels, photometric="rgb", resolution=(5000, 5000), resolutionunit="CENTIMETER", metadata=None
@@ -109,6 +111,7 @@ def test_a_tiff_without_tiles_is_a_region(tmp_path, pixels):
     source = open_source(path)
     assert source.mpp == pytest.approx(2.0)
     np.testing.assert_array_equal(source.read(1.0, 0, 0, 400, 300), pixels)
+    source.close()
 
 
 def test_tiffslide_reads_what_openslide_refuses(tmp_path, pixels):
