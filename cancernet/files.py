@@ -48,13 +48,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ['metrics.json']
     """
     path = Path(path).resolve()
+    with workplace(path) as place:
+        yield place / path.name
+        sync(place / path.name)  # or a power cut could leave the new name with an empty file
+        (place / path.name).replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `path`, to make it in; the folder above is made where there is none.
+
+    Raises:
+        InputError: The operating system refused something that was done there.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _partial(path) as place:
-            yield place / path.name
-            sync(place / path.name)  # or a power cut could leave the new name with an empty file
-            (place / path.name).replace(path)
-            sync(path.parent)
+            yield place
     except OSError as error:
         raise cannot_write(path, error) from error
 

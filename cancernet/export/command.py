@@ -2,8 +2,6 @@
 
 import io
 import itertools
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from cancernet.evaluation.calibration import apply_temperature
 from cancernet.export.check import BATCH, TOLERANCE, Agreement, check
 from cancernet.export.metadata import describe
 from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
+from cancernet.files import workplace
 from cancernet.training.checkpoints import network_config, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
@@ -81,17 +80,13 @@ def export(
     subject = Subject(task.eval().network, describe(checkpoint, content, format, input))
     images = take_patches(root, patches, task.image_size, cache)
     expected = expect(task, images, 1.0 if format == "weights" else subject.temperature)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with workplace(output) as place:
         file = place / output.name
         _write(writer, subject, file)
         if format == "weights":
             Path(f"{file}.json").write_text(build_plain(subject).to_json(), encoding="utf-8")
         _require_agreement(check(format, file, images, expected), format, len(images), unchecked)
         _publish(file, output)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     if not subject.metadata["calibrated"]:
         print("The checkpoint holds no calibration: the temperature is 1 and the threshold 0.5")
     if subject.metadata["input"]["stain_normalization"] is not None:
@@ -124,7 +119,7 @@ def _write(writer: Writer, subject: Subject, file: Path) -> None:
     try:
         writer.write(subject, file)
     except Exception as error:
-        if not subject.network.keras_calls:
+        if isinstance(error, OSError) or not subject.network.keras_calls:
             raise
         # Keras' code or that of a user's layer may do what no file can hold.
         names = ", ".join(subject.network.keras_calls)

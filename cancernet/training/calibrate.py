@@ -11,6 +11,7 @@ from cancernet.data.arguments import recorded_arguments
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
+from cancernet.files import require_space
 from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.checkpoints import data_state, require_data_record, trusted_network_config
 from cancernet.training.task import ClassificationTask
@@ -49,6 +50,7 @@ def calibrate(
     content = read_checkpoint(checkpoint)
     trusted_network_config(content, network)
     require_data_record(content)
+    require_space(checkpoint.parent, checkpoint.stat().st_size)
     state = data_state(content)
     given = {"root": root, "split": split, "cache": cache, "batch_size": batch_size}
     changes = {name: value for name, value in given.items() if value is not None}
