@@ -145,24 +145,25 @@ def read_split(path: Path, index: pd.DataFrame) -> tuple[np.ndarray, str]:
 def iterate_keys(index: pd.DataFrame) -> Iterator[str]:
     """Yield what identifies each patch wherever its archive is kept: case and position, or case and file name.
 
-    >>> index = pd.DataFrame({"case": ["8", "9"], "path": ["8/0/a.png", "b.png"], "x": [51, -1], "y": [1, -1]})
-    >>> list(iterate_keys(index))
-    ['8/51,1', '9/b.png']
+    Where the case is not known, the path within the archive takes their place.
+
+    >>> index = pd.DataFrame({"case": ["8", "9", ""], "path": ["8/0/a.png", "9/b.png", "0/c.png"]})
+    >>> list(iterate_keys(index.assign(x=[51, -1, -1], y=[1, -1, -1])))
+    ['8/51,1', '9/b.png', '/0/c.png']
     """
     for start in range(0, len(index), KEYS_AT_ONCE):
         block = index.iloc[start : start + KEYS_AT_ONCE]
         columns = (block[name].tolist() for name in ("case", "path", "x", "y"))
         # Plain strings: pandas' own string columns take several times as long, a second for the whole archive.
         for case, path, x, y in zip(*columns, strict=True):
-            yield f"{case}/{x},{y}" if x >= 0 else f"{case}/{path.rsplit('/', 1)[-1]}"
+            name = path.rsplit("/", 1)[-1] if case else path
+            yield f"{case}/{x},{y}" if x >= 0 else f"{case}/{name}"
 
 
 def hash_keys(index: pd.DataFrame) -> np.ndarray:
     """Return a hash of each patch's key (see `iterate_keys`), (N,) int64."""
-    digests = bytearray()
-    for key in iterate_keys(index):
-        digests += hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return np.frombuffer(digests, dtype=np.int64)
+    digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in iterate_keys(index))
+    return np.fromiter((int.from_bytes(digest, "little", signed=True) for digest in digests), np.int64, len(index))
 
 
 def _order(seed: int, key: str) -> int:

@@ -66,16 +66,13 @@ class Split:
         """Return the split as a table: a row a case, or a row a patch where single patches were assigned."""
         if self.unit == "patch":
             return index[["path", "case", "x", "y", "label"]].assign(part=self.part)
-        used = np.flatnonzero(self.part != LEFT_OUT)
-        # By numbers, as strings of a large store take gigabytes.
-        code, cases = index["case"].factorize()
-        number, parts = pd.factorize(self.part)
-        pair, pairs = pd.factorize(code[used] * len(parts) + number[used])
-        patches = np.bincount(pair, minlength=len(pairs))
-        idc = np.bincount(pair, index["label"].to_numpy()[used], len(pairs)).astype(np.int64)
-        columns = {"case": np.array(cases, dtype=object)[pairs // len(parts)], "part": parts[pairs % len(parts)]}
-        prevalence = (idc / np.maximum(patches, 1)).round(4)
-        return pd.DataFrame({**columns, "patches": patches, "idc": idc, "prevalence": prevalence})
+        pair, cases, parts = _number_pairs(index, self.part)
+        total = np.bincount(pair)
+        idc = np.bincount(pair[index["label"].to_numpy() == 1], minlength=len(total))
+        found = np.flatnonzero(total)
+        table = pd.DataFrame({"case": cases[found], "part": parts[found], "patches": total[found], "idc": idc[found]})
+        table = table[table["part"] != LEFT_OUT].reset_index(drop=True)
+        return table.assign(prevalence=(table["idc"] / table["patches"]).round(4))
 
 
 def make_split(
@@ -198,25 +195,44 @@ def check_disjoint(index: pd.DataFrame, part: np.ndarray, unit: str) -> None:
     Raises:
         InputError: One does; the first one found is named.
     """
-    used = np.flatnonzero(np.isin(part, PARTS))
-    hashes = index["hash"].to_numpy()[used]
-    repeated = _repeated_rows(hashes)
-    sides = [("image", hashes[repeated], part[used[repeated]])]
+    # Few patches share their image or key, and only these are compared by name.
+    keys = {"image": index["hash"].to_numpy()} | ({} if unit == "case" else {unit: hash_keys(index)})
+    for name, values in keys.items():
+        rows = _repeated_rows(values)
+        named = values[rows] if name == "image" else np.array(list(iterate_keys(index.iloc[rows])), dtype=object)
+        _require_one_part(name, named, part[rows])
     if unit == "case":
-        code, cases = index["case"].iloc[used].factorize()
-        number, parts = pd.factorize(part[used])
-        pairs = pd.unique(code * len(parts) + number)
-        sides.insert(0, (unit, np.array(cases, dtype=object)[pairs // len(parts)], parts[pairs % len(parts)]))
-    else:
-        keys = hash_keys(index)[used]
-        repeated = _repeated_rows(keys)
-        named = np.array(list(iterate_keys(index.iloc[used[repeated]])), dtype=object)
-        sides.insert(0, (unit, named, part[used[repeated]]))
-    for name, values, parts in sides:
-        different = pd.DataFrame({"key": values, "part": parts}).drop_duplicates()
-        twice = different[different["key"].duplicated()]
-        if len(twice):
-            raise InputError(f"split: {name} {twice['key'].iloc[0]} stands in two parts; give it one")
+        pair, cases, parts = _number_pairs(index, part)
+        found = np.flatnonzero(np.bincount(pair))
+        _require_one_part(unit, cases[found], parts[found])
+
+
+def _require_one_part(name: str, values: np.ndarray, part: np.ndarray) -> None:
+    used = np.isin(part, PARTS)
+    different = pd.DataFrame({"key": values[used], "part": part[used]}).drop_duplicates()
+    twice = different[different["key"].duplicated()]
+    if len(twice):
+        raise InputError(f"split: {name} {twice['key'].iloc[0]} stands in two parts; give it one")
+
+
+def _number_pairs(index: pd.DataFrame, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number each patch's pair of case and part, in the order of the cases' first patches.
+
+    Numbers, as the strings of a large store would take gigabytes.
+
+    Returns:
+        (N,) numbers, integer; the case and the part of each number, object arrays of strings.
+    """
+    pair, cases = index["case"].factorize()
+    names = (*PARTS, OUTSIDE, LEFT_OUT)
+    pair *= len(names)
+    for number, name in enumerate(names):
+        pair[part == name] += number
+    return (
+        pair,
+        np.repeat(np.array(cases, dtype=object), len(names)),
+        np.tile(np.array(names, dtype=object), len(cases)),
+    )
 
 
 def _repeated_rows(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from cancernet.data.training_record import SEEN, TrainingRecord
 from scripts.benchmarks.memory import make_sparse_store
 
 PATCHES = 20_000
-BYTES_OF_A_PATCH = 200
+BYTES_OF_A_PATCH = 160
 """In memory of Python and NumPy, at the peak; the strings of its path and case alone would be more."""
 
 

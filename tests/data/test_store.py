@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ from cancernet.data.audit import audit
 from cancernet.data.store import decode_pool
 from cancernet.data.store.decode import decode_patch
 from cancernet.data.store.pack import pack
+from cancernet.data.store.store import open_store
 from cancernet.errors import InputError
 from tests.data.drawing import clean_files, draw_png, patch_path, trapped_files, write_folder, write_table, write_zip
 
@@ -121,3 +123,12 @@ def test_an_archive_without_a_readable_patch_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no readable patch \(1 no readable image\)"):
         pack(archive, tmp_path / "store", workers=1, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_store_of_version_0_1_opens(archive, tmp_path):
+    store = pack(archive, tmp_path / "store", workers=1, progress=False)
+    old = {name: value for name, value in store.manifest.items() if name not in ("layout", "sizes", "mpp")}
+    old["audit"] = {name: value for name, value in old["audit"].items() if name != "unlabelled"}
+    (store.path / "manifest.json").write_text(json.dumps(old))
+    again = open_store(store.path)
+    assert (again.understood, audit(again).unlabelled, len(again.index)) == ("", 0, 12)

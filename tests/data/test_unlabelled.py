@@ -98,3 +98,11 @@ def test_columns_of_other_names_are_mapped(tmp_path):
     data = module_of(table, tmp_path, columns={"path": "where", "label": "truth"})
     assert data.store.index["label"].tolist() == [1, 0]
     assert data.arguments["columns"] == {"path": "where", "label": "truth"}
+
+
+@pytest.mark.filterwarnings("ignore:This split is by patch")
+def test_a_split_by_patch_needs_no_case(tmp_path):
+    names = [f"{word}/{k}.png" for word in ("benign", "malignant") for k in range(20)]
+    data = module_of(folder_of(tmp_path, *names), tmp_path, split="patch")
+    data.setup("fit")
+    assert len(data.training_record.patches["train"]) == len(data.split.rows("train")) == 29
