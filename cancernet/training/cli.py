@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from cancernet.checkpoints import read_checkpoint
 from cancernet.data.arguments import recorded_arguments
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.errors import InputError, one_line
+from cancernet.errors import InputError, brief, one_line
 from cancernet.evaluation.terminal import print_metrics
-from cancernet.options import OneLineErrors
+from cancernet.options import OneLineErrors, shorten
 from cancernet.preflight import needs_checkpoint
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
@@ -115,6 +115,17 @@ class CancerNetCLI(LightningCLI):
             config.trainer.logger = False
         elif config.ckpt_path is not None:
             read_checkpoint(config.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data.
+
+        Raises:
+            InputError: An option names what cannot be built: a class, a value out of range, a missing package.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, ImportError, MisconfigurationException) as error:
+            raise InputError(brief(shorten(one_line(error)))) from error
 
     def validate(self, **arguments: Any) -> None:
         """Evaluate on the validation part."""
