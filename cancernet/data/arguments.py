@@ -41,6 +41,8 @@ def describe_change(recorded: Mapping[str, Any], arguments: Mapping[str, Any], f
         arguments: Those of the data module now.
         fingerprint: Of the archive now.
     """
+    if any(recorded["arguments"].get(name) != arguments.get(name) for name in ABOUT_ROOT):
+        return None
     trained_on = recorded["description"].get("fingerprint")
     if recorded["arguments"].get("root") != arguments["root"] or trained_on in (None, fingerprint):
         return None

@@ -3,6 +3,7 @@
 `make_split` applies the rules of `split_rules` by name and checks that nothing leaks.
 """
 
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -165,7 +166,10 @@ def split_for(stage: str, index: pd.DataFrame, name: str, seed: int, folds: int 
         return make_split(index, name, seed, folds, fold)
     cases = index["case"].unique()
     if (index["label"] >= 0).all() and UNKNOWN_CASE not in cases and len(cases) >= 3:
-        return make_split(index, name, seed, folds, fold)
+        try:
+            return make_split(index, name, seed, folds, fold)
+        except InputError as error:
+            print(f"predicting without a split: {error}", file=sys.stderr)
     part = np.full(len(index), OUTSIDE, dtype=object)
     nothing = pd.DataFrame(columns=["path", "case", "part", "same_as", "kept_in"])
     return Split("none", part, "case", nothing, settings={"seed": seed, "folds": folds, "fold": fold})

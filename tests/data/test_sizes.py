@@ -75,7 +75,7 @@ def test_a_tile_of_too_little_or_too_much_tissue_is_named(tmp_path):
     [
         ((24, 60), None, "1 smaller than half a patch"),
         ((199, 199), 0.5, "1 smaller than half a patch"),
-        ((1025, 60), None, "larger than 1024x1024 pixels, so a region and no patch"),
+        ((1025, 60), None, "larger than 1024x1024 pixels, so a region, which `cancernet map` takes"),
     ],
 )
 def test_what_is_no_patch_is_refused_in_one_line(tmp_path, size, mpp, reason):

@@ -96,3 +96,9 @@ def test_a_column_that_is_named_and_not_there_is_refused(tmp_path):
         Source(tmp_path / "t.csv", {"labels": "label"})
     first, second = (Source(tmp_path / "t.csv", columns).fingerprint for columns in (None, {"case": "path"}))
     assert first != second
+
+
+def test_a_first_line_that_is_no_csv_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("path," + "x" * 200_000 + "\n")
+    with pytest.raises(InputError, match=r"a\.csv, line \d, cannot be read as CSV \(field larger than"):
+        list_archive(tmp_path / "a.csv")

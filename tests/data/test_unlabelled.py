@@ -106,3 +106,11 @@ def test_a_split_by_patch_needs_no_case(tmp_path):
     data = module_of(folder_of(tmp_path, *names), tmp_path, split="patch")
     data.setup("fit")
     assert len(data.training_record.patches["train"]) == len(data.split.rows("train")) == 29
+
+
+def test_a_prediction_does_without_a_split_that_its_cases_do_not_allow(tmp_path, capsys):
+    names = [f"p{case}/{word}/a.png" for case in range(3) for word in ("benign", "malignant")]
+    data = module_of(folder_of(tmp_path, *names), tmp_path, folds=5, fold=0)
+    data.setup("predict")
+    assert set(data.split.part) == {OUTSIDE}
+    assert "predicting without a split: data.folds: 5 folds need as many cases" in capsys.readouterr().err

@@ -76,11 +76,11 @@ def list_table(table: Path, columns: Mapping[str, str] | None = None) -> Listing
         raise InputError(f"{table} is not UTF-8 text (byte {error.start}): save the table as CSV in UTF-8") from error
     first = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    chosen = _choose_columns(table, reader.fieldnames, columns or {})
     fingerprint = hashlib.blake2b(data)
     fingerprint.update(repr(sorted((columns or {}).items())).encode())
     try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        chosen = _choose_columns(table, reader.fieldnames, columns or {})
         return _list_rows(table, reader, chosen, fingerprint)
     except csv.Error as error:
         raise InputError(f"{table}, line {reader.line_num}, cannot be read as CSV ({error}): correct it") from error

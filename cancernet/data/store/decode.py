@@ -29,7 +29,7 @@ LARGEST_SIDE = 1024
 """Pixels; a larger image is no patch but a region, and would lose most of what it shows."""
 
 TOO_SMALL = "smaller than half a patch"
-REGION = f"larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, so a region and no patch"
+REGION = f"larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, so a region, which `cancernet map` takes"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PLAIN_RGB = (8, 2, 0, 0, 0)  # bit depth, colour type, compression, filter, not interlaced
