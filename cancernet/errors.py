@@ -24,6 +24,17 @@ class InputError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    r"""Escape what does not print: text from a file could steer the terminal.
+
+    >>> printable("9000/1/\x1b[31m.png")
+    '9000/1/\\x1b[31m.png'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def brief(message: object) -> str:
     """Return a message of another package on one line that is not too long (see `one_line`)."""
     line = one_line(message)
@@ -83,5 +94,5 @@ def _report(program: str, error: Exception) -> int:
     status, line = (INPUT, str(error)) if type(error) is InputError else (FAULT, "")
     if not line or "\n" in line:
         status, line = describe_fault(error)
-    print(f"{program}: error: {line}", file=sys.stderr, flush=True)
+    print(f"{program}: error: {printable(line)}", file=sys.stderr, flush=True)
     return status

@@ -199,6 +199,7 @@ def _check_root(root: Any, cache: Any) -> None:
 _OF_PLACES: dict[str, tuple[Callable[[str], None], bool]] = {
     "calibrate": (_check_checkpoint, False),
     "export": (_check_checkpoint, False),
+    "map": (_check_checkpoint, False),
     "convert": (_check_file, False),
     "report": (_check_run, True),
     "compare": (_check_run, True),

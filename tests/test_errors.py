@@ -105,6 +105,13 @@ def test_a_long_message_with_a_stack_of_another_language_is_cut(capsys):
     assert "RuntimeError: the kernel failed; run again" in run(fail, capsys)[1]
 
 
+def test_text_from_a_file_cannot_steer_the_terminal(capsys):
+    def fail():
+        raise InputError("case \x1b[2J and \udcff; rename them")
+
+    assert run(fail, capsys) == (2, "cancernet: error: case \\x1b[2J and \\udcff; rename them\n")
+
+
 def test_debug_shows_the_whole_chain_of_errors(capsys):
     def fail():
         try:

@@ -31,6 +31,7 @@ def refused(call, *arguments):
         (b" \n\n", "is empty"),
         (b"case,part\n", "names no case"),
         (b"name,part\na,test\n", "columns part and case (or path) are needed, found name, part"),
+        (b'"path,part\nt', "found path,part t; give"),
         (b"case,part\na\n", "line 2: cannot be read as CSV"),
         (b"case,part\na,\0test\n", "unknown part"),
         (b"case,part\n\xff,test\n", "is not UTF-8 text"),

@@ -14,13 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cancernet.checkpoints import read_checkpoint
-from cancernet.data.arguments import (
-    absolute_root,
-    check_arguments,
-    describe_change,
-    expand_root,
-    recorded_arguments,
-)
+from cancernet.data.arguments import absolute_root, check_arguments, describe_change, expand_root, recorded_arguments
 from cancernet.data.augment import Operation, scale_and_augment
 from cancernet.data.batches import Batch, BatchSampler, Patches, PatchLoader
 from cancernet.data.split_rules import PARTS

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from cancernet.errors import InputError
+from cancernet.errors import InputError, brief
 
 SPLITS = ("case", "patch", "official", "extended")
 """Splits by name."""
@@ -56,7 +56,8 @@ def read_split_file(path: Path) -> tuple[str, list[tuple[str, str]]]:
         names = next(filled)
         key = "path" if "path" in names else "case"
         if "part" not in names or key not in names:
-            raise InputError(f"{path}: columns part and case (or path) are needed, found {', '.join(names)}; {EXAMPLE}")
+            found = brief(", ".join(names))
+            raise InputError(f"{path}: columns part and case (or path) are needed, found {found}; {EXAMPLE}")
         named, part = names.index(key), names.index("part")
         pairs = [(row[named], row[part]) for row in filled]
     except (csv.Error, IndexError) as error:

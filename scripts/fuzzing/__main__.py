@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cancernet.errors import InputError, explained
 from cancernet.options import OptionParser
+from scripts.fuzzing.targets import MAKERS
 
-NAMES = ("names", "zips", "tables", "images", "stores", "runs", "checkpoints", "yaml", "keras", "hdf5", "splits")
 SLOWEST = 30
 """Seconds after which an input counts as a finding: the reader hangs."""
 MEMORY = 3072
@@ -67,18 +67,18 @@ def fuzz(target: str, corpus: Path, seconds: int) -> Outcome:
 def main(arguments: list[str]) -> int:
     """Run from the command line; see `scripts/fuzz`."""
     parser = OptionParser(prog="scripts/fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all where not given: {', '.join(NAMES)}")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all where not given: {', '.join(MAKERS)}")
     parser.add_argument("--seconds", type=int, default=300, help="of each target (300)")
     parser.add_argument("--corpus", type=Path, help="folder of inputs, logs and findings; a temporary one if not given")
     given = parser.parse_args(arguments)
-    if unknown := sorted(set(given.targets) - set(NAMES)):
-        raise InputError(f"no target {', '.join(unknown)}; targets are {', '.join(NAMES)}")
+    if unknown := sorted(set(given.targets) - set(MAKERS)):
+        raise InputError(f"no target {', '.join(unknown)}; targets are {', '.join(MAKERS)}")
     if find_spec("atheris") is None:
         raise InputError("atheris is not installed: .venv/bin/python -m pip install -e '.[fuzz]'")
     corpus = given.corpus or Path(tempfile.mkdtemp(prefix="cancernet-fuzz-"))
     print("| target | seconds | executions | edges | finding |\n|---|---|---|---|---|")
     outcomes = []
-    for target in given.targets or NAMES:
+    for target in given.targets or MAKERS:
         outcomes.append(fuzz(target, corpus, given.seconds))
         print(outcomes[-1].row, flush=True)
     print(corpus)

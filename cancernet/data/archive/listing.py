@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cancernet.data.archive.layout import IMAGE_ENDINGS, UNKNOWN_CASE, UNLABELLED, Folders, parse_name, read_class
 from cancernet.data.archive.members import CONFLICT
 from cancernet.data.archive.scan import Contents
+from cancernet.errors import printable
 
 SYNTHETIC_MARK = "SYNTHETIC.json"
 """A file of this name marks an archive as synthetic."""
@@ -243,6 +244,4 @@ def show(path: str) -> str:
     >>> show("9000/1/\x1b[31m.png")
     '9000/1/\\x1b[31m.png'
     """
-    if path.isprintable():
-        return path
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)
+    return printable(path)
