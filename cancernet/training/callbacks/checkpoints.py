@@ -8,13 +8,14 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from cancernet.training.callbacks.best import NamedBest
 from cancernet.training.checkpoints import run_folder
 
 LATEST = "latest"
 """Name of the checkpoint within an epoch; it is there to resume from, and not calibrated."""
 
 
-class RunCheckpoint(ModelCheckpoint):
+class RunCheckpoint(NamedBest):
     """A `ModelCheckpoint` that keeps its files in its own run's folder after a resume too.
 
     The state that Lightning restores names files of the run that is resumed. They are copied here, scores included, so
@@ -64,6 +65,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.best_model_path, self.kth_best_model_path = ranked[0], ranked[-1]
         self.best_model_score, self.kth_value = found[ranked[0]], found[ranked[-1]]
         self.current_score = state.get("current_score")
+        self.settle_best(trainer)
 
     def _adopt(self, name: str, trainer: Trainer) -> str | None:
         """Copy a file of the resumed run, found where it was or next to the checkpoint that is resumed."""
