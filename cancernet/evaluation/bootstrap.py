@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cancernet.evaluation.estimates import values_of_draws
 from cancernet.evaluation.metrics import METRICS, FloatArray, case_index, ratio
@@ -129,13 +129,41 @@ def paired_mean_difference(
     """
     names, index = case_index(case)
     counts = draw_cases(len(names), draws, seed)
-
-    def average(side: Sequence[tuple[ArrayLike, float]]) -> dict[str, FloatArray]:
-        values = [values_of_draws(label, probability, index, counts, at, metrics) for probability, at in side]
-        return {name: np.mean([one[name] for one in values], axis=0) for name in values[0]}
-
-    of_a, of_b = average(a), average(b)
+    of_a, of_b = (_average(label, side, index, counts, metrics) for side in (a, b))
     return {name: _difference(of_a[name], of_b[name], level) for name in of_a}
+
+
+def bootstrap_mean(
+    label: ArrayLike,
+    predictions: Sequence[tuple[ArrayLike, float]],
+    case: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Interval]:
+    """Compute the mean metric of several predictions, such as runs of several seeds; see `paired_mean_difference`.
+
+    >>> a, b = ([0.1, 0.8, 0.6, 0.4], 0.5), ([0.7, 0.8, 0.6, 0.4], 0.5)
+    >>> bootstrap_mean([0, 1, 1, 0], [a, b], list("aabb"), draws=100, metrics=["auroc"])["auroc"].estimate
+    0.875
+    """
+    names, index = case_index(case)
+    values = _average(label, predictions, index, draw_cases(len(names), draws, seed), metrics)
+    return {name: Interval(float(v[0]), *_percentiles(v[1:], level)) for name, v in values.items()}
+
+
+def _average(
+    label: ArrayLike,
+    predictions: Sequence[tuple[ArrayLike, float]],
+    index: NDArray[np.intp],
+    counts: FloatArray,
+    metrics: Sequence[str],
+) -> dict[str, FloatArray]:
+    """Average each metric over predictions (probabilities and threshold) within each draw."""
+    values = [values_of_draws(label, probability, index, counts, at, metrics) for probability, at in predictions]
+    return {name: np.mean([one[name] for one in values], axis=0) for name in values[0]}
 
 
 def bootstrap_case_mean(value: ArrayLike, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Interval:

@@ -26,6 +26,7 @@ from scripts.studies.repeat import is_tested, read_tested, summarise  # noqa: E4
 from scripts.studies.trials import Trial, plan, run_command  # noqa: E402
 
 BATCH = 32
+EPOCHS = 40
 RATE, DECAY = 1e-2, 2.5e-4
 EPSILON = 1e-14
 """Keras 3 adds it inside the square root, Keras of 2019 added 1e-7 outside, which is the root of this."""
@@ -114,7 +115,7 @@ def main(arguments: list[str]) -> int:
     parser = OptionParser(prog="scripts/fit_by_keras", description=__doc__)
     parser.add_argument("output", type=Path, help="folder of all runs, for `scripts/repeat --against`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the training part (40)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training part (40)")
     parser.add_argument("--root", required=True, help="root of the data, as --data.root takes it")
     parser.add_argument("--split", default="case", help="as --data.split takes it (case)")
     parser.add_argument("--cache", help="folder for packed stores")

@@ -65,10 +65,10 @@ def contrast(trials: Sequence[Trial], others: Sequence[Trial]) -> pd.DataFrame:
     Raises:
         InputError: A trial was not tested, or not on the same patches.
     """
-    first, second = ([_tested(trial) for trial in side] for side in (trials, others))
+    first, second = ([tested_run(trial) for trial in side] for side in (trials, others))
     runs = [*first, *second]
     tables = align(runs)
-    scores = [(table["probability"].to_numpy(), _threshold(run)) for run, table in zip(runs, tables, strict=True)]
+    scores = [(table["probability"].to_numpy(), threshold_of(run)) for run, table in zip(runs, tables, strict=True)]
     label, case = tables[0]["label"].to_numpy(), tables[0]["case"].to_numpy(dtype=object)
     a, b = scores[: len(first)], scores[len(first) :]
     differences = paired_mean_difference(label, a, b, case, metrics=COMPARED)
@@ -81,7 +81,7 @@ def read_tested(trials: Sequence[Trial]) -> pd.DataFrame:
     Raises:
         InputError: A trial was not tested.
     """
-    return pd.DataFrame([{**trial.row, **columns(_tested(trial).metrics)} for trial in trials])
+    return pd.DataFrame([{**trial.row, **columns(tested_run(trial).metrics)} for trial in trials])
 
 
 def is_tested(trial: Trial) -> bool:
@@ -89,14 +89,20 @@ def is_tested(trial: Trial) -> bool:
     return newest_test(trial.folder) is not None
 
 
-def _tested(trial: Trial) -> Run:
+def tested_run(trial: Trial) -> Run:
+    """Read what the newest test of a trial left.
+
+    Raises:
+        InputError: It was not tested.
+    """
     found = newest_test(trial.folder)
     if found is None:
         raise InputError(f"{trial.folder}: no tested run to compare with; repeat that configuration first")
     return read_run(found[0])
 
 
-def _threshold(run: Run) -> float:
+def threshold_of(run: Run) -> float:
+    """Return the threshold that validation chose for a run; 0.5 where it has none."""
     chosen = run.metrics.at_validation_threshold
     return 0.5 if chosen is None or chosen.threshold is None else chosen.threshold
 

@@ -23,6 +23,10 @@ WRAPPERS = {
     "ablate": ("scripts.studies.ablate", ["--variants", "--only", "--seeds", "--folds", "--scheduler"]),
     "measure_leak": ("scripts.studies.leak", ["--output", "--seeds"]),
     "fit_by_keras": ("scripts.studies.keras_fit", ["--seeds", "--epochs", "--root", "--split", "--cache"]),
+    "results": (
+        "scripts.studies.results",
+        ["--root", "--splits", "--seeds", "--models", "--only", "--jobs", "--scheduler"],
+    ),
 }
 
 

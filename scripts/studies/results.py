@@ -1,0 +1,193 @@
+"""Train and test the models of README's table over several seeds, and compare them on the same test patches.
+
+Each figure is the mean over seeds with its 95 % interval over cases; rates are at the threshold that validation chose.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cancernet.data.datamodule import IDCDataModule
+from cancernet.errors import InputError, explained
+from cancernet.evaluation.baselines import score_baselines
+from cancernet.evaluation.bootstrap import Interval, bootstrap_mean, paired_mean_difference
+from cancernet.evaluation.calibration import sigmoid
+from cancernet.evaluation.comparison import align
+from cancernet.evaluation.report.formatting import figure, signed
+from cancernet.files import write_text
+from cancernet.options import OptionParser
+from cancernet.yaml_files import read_yaml
+from scripts.studies.engines import Engine, add_options, choose_engine
+from scripts.studies.keras_fit import EPOCHS, run
+from scripts.studies.repeat import tested_run, threshold_of
+from scripts.studies.trials import Job, Trial, plan
+
+MODELS = Path(__file__).with_name("results.yaml")
+SHOWN = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
+COLOURS = "logistic regression on colours"
+REFERENCE = "original"
+"""Differences are to this model, and to the colours."""
+
+Runs = list[tuple[np.ndarray, float]]
+"""Probabilities of the test patches, and the threshold, of each run of a model."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the table: its name, its title, and the configurations that `fit` gets; none for Keras' own fit."""
+
+    name: str
+    title: str
+    configs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The test patches of a split, their labels and cases, and what each model says of them, by title."""
+
+    label: np.ndarray
+    case: np.ndarray
+    runs: dict[str, Runs]
+
+
+def read_models(file: Path) -> list[Model]:
+    """Read a YAML file of models.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    models = read_yaml(file)
+    if not isinstance(models, dict) or not all(
+        isinstance(model, dict) and isinstance(model.get("configs"), list) for model in models.values()
+    ):
+        raise InputError(f"{file}: expected the name of each model with its title and configs, as in {MODELS}")
+    return [Model(name, str(model.get("title", name)), tuple(model["configs"])) for name, model in models.items()]
+
+
+def train(
+    trials: dict[str, list[Trial]],
+    models: Sequence[Model],
+    data: dict[str, str | None],
+    options: list[str],
+    engine: Engine,
+) -> None:
+    """Train and test each model in its trials; finished runs are kept.
+
+    Raises:
+        InputError: A run failed, or was made with other options.
+    """
+    of_data = [f"--data.{name}={value}" for name, value in data.items() if value is not None]
+    jobs = []
+    for model in models:
+        configs = [f"--config={config}" for config in model.configs]
+        if configs:
+            jobs += [Job(trial, [*configs, *of_data, *options], "test", "last") for trial in trials[model.name]]
+    engine(jobs)
+    for model in models:
+        if not model.configs:
+            run(trials[model.name], data, EPOCHS)
+
+
+def collect(trials: dict[str, list[Trial]], models: Sequence[Model], data: dict[str, str | None]) -> Tested:
+    """Read what the tests left, and score the same patches by a logistic regression on colours.
+
+    Raises:
+        InputError: A trial was not tested, or not on the same patches.
+    """
+    tested = {model.title: [tested_run(trial) for trial in trials[model.name]] for model in models}
+    tables = iter(align([one for several in tested.values() for one in several]))
+    runs: dict[str, Runs] = {}
+    for title, several in tested.items():
+        runs[title] = []
+        for one in several:
+            table = next(tables)
+            runs[title].append((table["probability"].to_numpy(), threshold_of(one)))
+    runs[COLOURS] = [_score_colours(data, table["path"])]
+    return Tested(table["label"].to_numpy(), table["case"].to_numpy(dtype=object), runs)
+
+
+def _score_colours(data: dict[str, str | None], paths: pd.Series) -> tuple[np.ndarray, float]:
+    module = IDCDataModule(**data)  # type: ignore[arg-type]
+    module.setup("test")
+    index, split = module.store.index, module.split
+    row = pd.Series(np.arange(len(index)), index=index["path"].astype(str))
+    rows = row[paths.astype(str)].to_numpy()
+    label = index["label"].to_numpy()
+    scores = score_baselines(module.store.gather, label, split.rows("train"), split.rows("validation"), rows)
+    if scores is None or scores.threshold is None:
+        raise InputError(f"{data['root']}: training or validation lacks a class; give more cases")
+    return sigmoid(scores.logit), scores.threshold
+
+
+def tabulate(tested: Tested, reference: str | None) -> str:
+    """Return the figures of each model, and its differences to the reference and to the colours, as Markdown tables."""
+    head = f"| | runs | {' | '.join(name.replace('_', ' ') for name in SHOWN)} |"
+    rule = "|---|---:|" + "---|" * len(SHOWN)
+    lines = [head, rule]
+    for title, runs in tested.runs.items():
+        means = bootstrap_mean(tested.label, runs, tested.case, metrics=SHOWN)
+        each = [bootstrap_mean(tested.label, [one], tested.case, metrics=SHOWN, draws=1) for one in runs]
+        spread = {
+            name: float(np.std([one[name].estimate for one in each], ddof=1)) if len(each) > 1 else None
+            for name in SHOWN
+        }
+        lines.append(f"| {title} | {len(runs)} | {' | '.join(_mean(means[name], spread[name]) for name in SHOWN)} |")
+    for other in (reference, COLOURS):
+        if other is None:
+            continue
+        lines += ["", f"| less {other} | {head.partition(' runs | ')[2]}", rule.replace("---:|", "", 1)]
+        for title, runs in tested.runs.items():
+            if title != other:
+                less = paired_mean_difference(tested.label, runs, tested.runs[other], tested.case, metrics=SHOWN)
+                cells = [
+                    f"{signed(d.estimate)} ({signed(d.low)} to {signed(d.high)})" for d in map(less.get, SHOWN) if d
+                ]
+                lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(mean: Interval, spread: float | None) -> str:
+    deviation = "" if spread is None else f" ± {figure(spread)}"
+    return f"{figure(mean.estimate)}{deviation} ({figure(mean.low)} to {figure(mean.high)})"
+
+
+@explained("results")
+def main(arguments: list[str]) -> int:
+    """Run from the command line; see `scripts/results`."""
+    parser = OptionParser(
+        prog="scripts/results", description=__doc__, epilog="All other options go to `cancernet fit`."
+    )
+    parser.add_argument("output", type=Path, help="folder of all runs and of the tables")
+    parser.add_argument("--root", required=True, help="root of the data, as --data.root takes it")
+    parser.add_argument("--splits", nargs="+", default=["official", "extended"], help="one table a split")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (0 1 2)")
+    parser.add_argument("--models", type=Path, default=MODELS, help="YAML file of models")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these models only")
+    parser.add_argument("--cache", help="folder for packed stores")
+    add_options(parser)
+    given, options = parser.parse_known_args(arguments)
+    engine = choose_engine(given.jobs, given.scheduler)
+    models = read_models(given.models)
+    if unknown := set(given.only or ()) - {model.name for model in models}:
+        names = ", ".join(model.name for model in models)
+        raise InputError(f"--only: no model {sorted(unknown)}; {given.models} has {names}")
+    chosen = [model for model in models if given.only is None or model.name in given.only]
+    reference = next((model.title for model in chosen if model.name == REFERENCE), None)
+    for split in given.splits:
+        data = {"root": given.root, "split": split, "cache": given.cache}
+        folder = given.output.resolve() / Path(split).stem
+        trials = {model.name: plan(folder / model.name, given.seeds) for model in chosen}
+        train(trials, chosen, data, options, engine)
+        table = tabulate(collect(trials, chosen, data), reference)
+        write_text(folder.with_suffix(".md"), table)
+        print(f"{split}, test part, mean ± deviation over seeds (95 % interval over cases)", table, sep="\n\n")
+    print(given.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
