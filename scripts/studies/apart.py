@@ -24,7 +24,9 @@ POLL = 0.2
 """Seconds between two looks at whether a command is still wanted."""
 
 
-def run_apart(arguments: list[str], log: Path, wanted: Callable[[], bool], folder: Path | None = None) -> None:
+def run_apart(
+    arguments: list[str], log: Path, wanted: Callable[[], bool], folder: Path | None = None, **variables: str
+) -> None:
     """Run `cancernet` in a process of its own, with one thread unless OMP_NUM_THREADS is set, and wait for its end.
 
     Args:
@@ -32,6 +34,7 @@ def run_apart(arguments: list[str], log: Path, wanted: Callable[[], bool], folde
         log: File that its output is added to.
         wanted: Asked again and again; when it says no, the command is told to end.
         folder: Its working folder.
+        **variables: Further environment variables.
 
     Raises:
         InputError: It failed, or was ended.
@@ -45,7 +48,7 @@ def run_apart(arguments: list[str], log: Path, wanted: Callable[[], bool], folde
         stdin=subprocess.PIPE,
         cwd=folder,
         # The caller's folder stays off the module path: another checkout there would be imported in place of this one.
-        env={**threads, **os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+        env={**threads, **os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", **variables},
         start_new_session=True,  # or Ctrl-C would reach the command twice: from the terminal, and from here
     )
     assert process.stdin is not None

@@ -1,13 +1,18 @@
 """Where the runs of a study take place: one after the other in this process, side by side, or on a cluster."""
 
 import argparse
+import asyncio
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
+from itertools import cycle
 from pathlib import Path
+from queue import SimpleQueue
 
+import torch
 from tqdm import tqdm
 
 from cancernet.errors import InputError, one_line
@@ -19,6 +24,7 @@ Engine = Callable[[Sequence[Job]], None]
 
 LOG = "output.txt"
 """File in the folder of a trial: what its processes printed."""
+GPUS = "CUDA_VISIBLE_DEVICES"
 CONNECTING = 10
 """Seconds that a scheduler has to answer."""
 
@@ -61,25 +67,47 @@ def run_here(jobs: Sequence[Job]) -> None:
 
 
 def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
-    """Complete up to `count` jobs at a time on this machine."""
+    """Complete up to `count` jobs at a time on this machine; where it has several GPUs, each job has one to itself."""
     stop = threading.Event()
+    places: SimpleQueue[dict[str, str]] = SimpleQueue()
+    for _, gpu in zip(range(count), cycle(_gpus() or [None]), strict=False):
+        places.put({} if gpu is None else {GPUS: gpu})
+
+    def run(job: Job) -> None:
+        place = places.get()
+        try:
+            _complete_apart(job, lambda: not stop.is_set(), None, **place)
+        finally:
+            places.put(place)
+
     with ThreadPoolExecutor(count) as pool:
-        _follow(jobs, lambda job: pool.submit(_complete_apart, job, lambda: not stop.is_set()), stop.set)
+        _follow(jobs, lambda job: pool.submit(run, job), stop.set)
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get(GPUS)
+    return [str(number) for number in range(torch.cuda.device_count())] if named is None else named.split(",")
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> None:
     """Complete jobs on the workers of a Dask scheduler, which see the same files under the same names."""
     try:
         from distributed import Client
+        from distributed.comm import connect
     except ImportError as error:
         raise InputError(f"--scheduler: needs Dask ({one_line(error)}); run `pip install '.[cluster]'`") from error
+
+    async def greet() -> None:
+        await (await connect(address, timeout=CONNECTING)).close()
+
     try:
-        client = Client(address, timeout=CONNECTING, set_as_default=False)
+        asyncio.run(greet())  # ahead of the client, which leaves threads behind where it finds nobody
     except (OSError, ValueError) as error:
         raise InputError(
             f"--scheduler {address}: no answer ({one_line(error)}); start `dask scheduler` there"
         ) from error
-    with client:
+    with Client(address, set_as_default=False) as client:
         if not client.nthreads():
             print(f"{address} has no workers yet: the runs wait for one", file=sys.stderr, flush=True)
         # Not pure: a job of the same name is never taken for one that has run.
@@ -111,8 +139,8 @@ def _follow(
         raise InputError("; ".join(f"{folder}: {error}" for folder, error in failed.items()))
 
 
-def _complete_apart(job: Job, wanted: Callable[[], bool], folder: Path | None = None) -> None:
-    complete(job, lambda arguments: run_apart(arguments, job.trial.folder / LOG, wanted, folder))
+def _complete_apart(job: Job, wanted: Callable[[], bool], folder: Path | None = None, **variables: str) -> None:
+    complete(job, lambda arguments: run_apart(arguments, job.trial.folder / LOG, wanted, folder, **variables))
 
 
 def _complete_on_worker(job: Job, folder: Path) -> None:

@@ -28,7 +28,7 @@ AT_CHOSEN = "balanced_accuracy_at_validation_threshold"
 RECORD = "options.json"
 """File in the folder of a trial: the options that its run was made with."""
 CONFIG_OPTIONS = ("--config", "-c")
-RESUMABLE = ("last*.ckpt", "interrupted*.ckpt")
+RESUMABLE = ("last.ckpt", "latest.ckpt")
 """Names of the checkpoints that training goes on from; the best one may be of an epoch long past."""
 
 

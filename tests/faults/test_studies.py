@@ -31,6 +31,14 @@ def one_thread():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def heeded_interrupt():
+    """A suite in a shell's background ignores Ctrl-C, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def data(archive, cache, tmp_path_factory) -> list[str]:
     """Options of fit: the archive under one split for every seed."""

@@ -50,6 +50,16 @@ def test_a_command_ends_with_the_process_that_wants_it(tmp_path):
     assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
+def test_jobs_side_by_side_have_a_gpu_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = []
+    monkeypatch.setattr(engines, "run_apart", lambda arguments, log, wanted, folder, **given: seen.append(given))
+    jobs = [Job(Trial(seed, tmp_path / str(seed)), []) for seed in range(4)]
+    with pytest.raises(InputError, match="fit left no best.ckpt"):
+        engines.run_side_by_side(jobs, count=2)
+    assert sorted(given["CUDA_VISIBLE_DEVICES"] for given in seen) == ["3", "3", "5", "5"]
+
+
 def prepare_fit(folder, made_with):
     """Leave a checkpoint of a fit that was interrupted."""
     write_json(folder / "options.json", {"options": made_with})
