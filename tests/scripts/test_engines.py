@@ -1,6 +1,7 @@
 """Runs in processes of their own: what they leave, how they end, and what goes on after an interruption."""
 
 import sys
+import threading
 import time
 
 import psutil
@@ -52,12 +53,17 @@ def test_a_command_ends_with_the_process_that_wants_it(tmp_path):
 
 def test_jobs_side_by_side_have_a_gpu_each(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    seen = []
-    monkeypatch.setattr(engines, "run_apart", lambda arguments, log, wanted, folder, **given: seen.append(given))
+    seen, two = [], threading.Barrier(2)
+
+    def run(arguments, log, wanted, folder, **variables):
+        seen.append(variables["CUDA_VISIBLE_DEVICES"])
+        two.wait()  # so that two run at any time
+
+    monkeypatch.setattr(engines, "run_apart", run)
     jobs = [Job(Trial(seed, tmp_path / str(seed)), []) for seed in range(4)]
     with pytest.raises(InputError, match="fit left no best.ckpt"):
         engines.run_side_by_side(jobs, count=2)
-    assert sorted(given["CUDA_VISIBLE_DEVICES"] for given in seen) == ["3", "3", "5", "5"]
+    assert sorted(seen) == ["3", "3", "5", "5"]
 
 
 def prepare_fit(folder, made_with):
