@@ -18,10 +18,10 @@ from tqdm import tqdm
 from cancernet import __version__
 from cancernet.data.batches import evenly_spaced
 from cancernet.data.stains import CASE_SAMPLE, tissue_statistics
-from cancernet.data.store.decode import SIDE
+from cancernet.data.store.decode import ARCHIVE_MPP, SIDE
 from cancernet.errors import InputError
 from cancernet.files import write_json
-from cancernet.slides.images import PATCH_MPP, ImageLike, resize
+from cancernet.slides.images import ImageLike, resize
 from cancernet.slides.opening import open_source
 from cancernet.slides.predictor import Predictor
 from cancernet.slides.source import Pixels, Source
@@ -108,10 +108,10 @@ def find_mask(source: Source, overview: Pixels) -> Mask:
     """Find the tissue of a source, at the scale of its overview or, where that is finer, at the network's."""
     height, width = overview.shape[:2]
     mpp = source.mpp * source.width / width
-    if mpp >= PATCH_MPP:
+    if mpp >= ARCHIVE_MPP:
         return find_tissue(overview, mpp)
-    coarse = max(1, round(width * mpp / PATCH_MPP)), max(1, round(height * mpp / PATCH_MPP))
-    return find_tissue(resize(overview, *coarse), PATCH_MPP)
+    coarse = max(1, round(width * mpp / ARCHIVE_MPP)), max(1, round(height * mpp / ARCHIVE_MPP))
+    return find_tissue(resize(overview, *coarse), ARCHIVE_MPP)
 
 
 def _cell_shares(mask: Mask, source: Source, columns: int, rows: int, stride: int) -> NDArray[np.float64]:
@@ -138,10 +138,12 @@ def _read_some(source: Source, left: IntArray, top: IntArray) -> Pixels:
 def _notes(source: Source, predictor: Predictor, overview: Pixels, mask: Mask, tissue: bool) -> list[str]:
     notes = []
     if source.mpp_from == "assumed":
-        notes.append(f"the file does not say its scale: the archive's, {PATCH_MPP:g} micrometres a pixel, was assumed")
+        notes.append(
+            f"the file does not say its scale: the archive's, {ARCHIVE_MPP:g} micrometres a pixel, was assumed"
+        )
     if source.factor < 1 / 1.1:
         notes.append(
-            f"its finest pixels of {source.mpp:.3g} micrometres are coarser than the {PATCH_MPP:g} that the network "
+            f"its finest pixels of {source.mpp:.3g} micrometres are coarser than the {ARCHIVE_MPP:g} that the network "
             "knows: they were magnified"
         )
     shown = resize(overview, mask.shape[1], mask.shape[0])

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from cancernet.data.archive.listing import SYNTHETIC_MARK
+from cancernet.data.store.decode import ARCHIVE_MPP
 from cancernet.errors import InputError, one_line
-from cancernet.slides.images import PATCH_MPP, ImageLike, read_image, require_half_a_patch
+from cancernet.slides.images import ImageLike, read_image, require_half_a_patch
 from cancernet.slides.source import Pixels, Source, array_source
 
 SLIDE_ENDINGS = frozenset(".svs .ndpi .mrxs .vms .vmu .scn .svslide .bif .dcm .czi .zvi".split())
@@ -169,4 +170,4 @@ def _plausible(mpp: float) -> float | None:
 def _scale(mpp: float | None, own: float | None) -> tuple[float, Literal["given", "file", "assumed"]]:
     if mpp is not None:
         return mpp, "given"
-    return (PATCH_MPP, "assumed") if own is None else (own, "file")
+    return (ARCHIVE_MPP, "assumed") if own is None else (own, "file")

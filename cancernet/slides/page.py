@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.data.store.decode import SIDE
+from cancernet.data.store.decode import ARCHIVE_MPP, SIDE
 from cancernet.evaluation.report.formatting import fill
 from cancernet.evaluation.report.maps import patch_picture
-from cancernet.slides.images import PATCH_MPP
 from cancernet.slides.pictures import photograph, ramp, round_length, with_outline
 from cancernet.slides.summary import MapSummary
 from cancernet.slides.tissue_map import TissueMap
@@ -46,7 +45,7 @@ def render(found: TissueMap, summary: MapSummary, truth: NDArray[np.bool_] | Non
             "share": 100 * length / micrometres,
             "text": f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm",
         },
-        patch={"side": SIDE, "mpp": PATCH_MPP, "micrometres": SIDE * PATCH_MPP},
+        patch={"side": SIDE, "mpp": ARCHIVE_MPP, "micrometres": SIDE * ARCHIVE_MPP},
         certain=[_tile(found, number, at) for at, number in enumerate(found.certain.tolist())],
     )
 

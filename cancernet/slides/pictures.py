@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from cancernet.data.store.decode import ARCHIVE_MPP
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE
 from cancernet.slides.geometry import outline
-from cancernet.slides.images import PATCH_MPP
 from cancernet.slides.source import Pixels
 from cancernet.slides.tissue_map import TissueMap
 
@@ -99,7 +99,7 @@ def _scale_bar(axes: Any, width: int, height: int, micrometres: float) -> None:
 
 def write_raw(path: Path, found: TissueMap) -> None:
     """Write the probability of each cell as a float TIFF, NaN where none, with the size of a cell as its resolution."""
-    dots = 10_000 / (found.stride * PATCH_MPP)
+    dots = 10_000 / (found.stride * ARCHIVE_MPP)
     tifffile.imwrite(
         path,
         found.grid.astype(np.float32),

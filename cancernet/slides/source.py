@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.slides.images import PATCH_MPP, resize
+from cancernet.data.store.decode import ARCHIVE_MPP
+from cancernet.slides.images import resize
 
 Pixels = NDArray[np.uint8]
 
@@ -16,7 +17,7 @@ BLOCK = 2048
 """Side of a block in pixels of the file: 16 MB as it is read, small against its overlap with its neighbours."""
 SAME_SCALE = 0.002
 """Scales that differ by less are the same: pixels are then taken as they are."""
-SUPPORT = 2
+SUPPORT = 1
 """Pixels of the coarser scale that the resampling filter reaches to either side."""
 
 
@@ -53,7 +54,7 @@ class Source:
     @property
     def factor(self) -> float:
         """Pixels of the finest level to one of the network's."""
-        factor = PATCH_MPP / self.mpp
+        factor = ARCHIVE_MPP / self.mpp
         return 1.0 if abs(factor - 1) < SAME_SCALE else factor
 
     def size_at(self, factor: float) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cancernet.slides.images import PATCH_MPP
+from cancernet.data.store.decode import ARCHIVE_MPP
 from cancernet.slides.predictor import Predictions, Predictor
 from cancernet.slides.source import Pixels, Source
 from cancernet.slides.tiles import IntArray, average_cells
@@ -85,7 +85,7 @@ class TissueMap:
     @property
     def cell_area(self) -> float:
         """Square millimetres of a whole cell."""
-        return (self.stride * PATCH_MPP / 1000) ** 2
+        return (self.stride * ARCHIVE_MPP / 1000) ** 2
 
     @property
     def tissue_area(self) -> float:

@@ -7,7 +7,9 @@ from PIL import Image
 
 import cancernet
 from cancernet.checkpoints import read_checkpoint
+from cancernet.data.store.find import find_store
 from cancernet.errors import InputError
+from cancernet.slides.images import to_patches
 from cancernet.training.task import ClassificationTask
 from tests.slides.drawing import TEMPERATURE, THRESHOLD, write_checkpoint
 
@@ -63,15 +65,13 @@ def test_without_calibration_the_threshold_is_a_half(tmp_path, patches):
 def test_sizes_are_resized_padded_or_refused_and_said(predictor, caplog):
     grey = np.full((224, 224, 3), 150, np.uint8)
     with caplog.at_level(logging.WARNING, "cancernet"):
-        assert predictor.predict([grey, grey[:48, :48], grey[:33, :50]]).notes == (
-            "1 image of 224 x 224 pixels was resized to 50 x 50: its scale is not known",
-            "1 image of 48 x 48 pixels was resized to 50 x 50: its scale is not known",
-            "1 image of 50 x 33 pixels was padded to 50 x 50, as one from a slide's edge",
-        )
-    assert "resized to 50 x 50" in caplog.text
-    with pytest.raises(InputError, match="are a region, not a patch"):
-        predictor.predict(grey[:100])
-    with pytest.raises(InputError, match="less than half a patch"):
+        (note,) = predictor.predict([grey, grey[:48, :48]]).notes
+    assert note.startswith("images of 48 to 224 pixels resized to 50x50")
+    assert note in caplog.text
+    assert predictor.predict([grey[:33, :50]]).notes == ()
+    with pytest.raises(InputError, match="a region and no patch; use map"):
+        predictor.predict(np.tile(grey, (5, 5, 1)))
+    with pytest.raises(InputError, match="smaller than half a patch"):
         predictor.predict(grey[:24, :24])
 
 
@@ -80,13 +80,21 @@ def test_a_scale_cuts_the_middle_and_names_too_little_tissue(predictor):
     wide = random.integers(0, 256, (150, 150, 3), dtype=np.uint8)
     cut = predictor.predict(wide, mpp=4.0)
     assert cut.logit[0] == predictor.predict(wide[50:100, 50:100]).logit[0]
-    assert cut.notes == ("1 image of 150 x 150 pixels at 4 micrometres a pixel was cut to its middle and scaled",)
+    assert "only their middle counts" in cut.notes[0]
     (note,) = predictor.predict(random.integers(0, 256, (224, 224, 3), dtype=np.uint8), mpp=0.5).notes
-    assert "112 micrometres of tissue, a patch 200: it was magnified" in note
-    with pytest.raises(InputError, match="less than half a patch"):
+    assert "hold 112 micrometres of tissue where a patch holds 200" in note
+    with pytest.raises(InputError, match="smaller than half a patch"):
         predictor.predict(wide, mpp=0.25)
     with pytest.raises(InputError, match="above 0"):
         predictor.predict(wide, mpp=0)
+
+
+def test_a_file_gives_the_number_that_predict_gives(predictor, tmp_path):
+    """The same pixels, whether a data module packs the file or it is given from Python."""
+    pixels = np.random.default_rng(2).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "patch.png")
+    packed = find_store(tmp_path / "patch.png", tmp_path / "cache", workers=1).images
+    np.testing.assert_array_equal(to_patches([pixels])[0], packed)
 
 
 def test_stains_of_single_patches_are_left_and_that_is_said(predictor, tmp_path, patches):
