@@ -48,6 +48,10 @@ OWN_COMMANDS = {
         "build the page of a tested run again, or pool folds into one page",
     ),
     "map": ("cancernet.slides.command:map_files", "predict regions and whole slides; writes maps, GeoJSON and pages"),
+    "stitch": (
+        "cancernet.slides.stitch:stitch",
+        "write a slide of an archive as a pyramidal TIFF with its labels",
+    ),
     "compare": ("cancernet.evaluation.report.comparison:compare", "put runs on the same test patches side by side"),
     "context": (
         "cancernet.evaluation.context:context",

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 from cancernet.data.archive.listing import show
@@ -15,8 +14,6 @@ from cancernet.slides.outputs import SUMMARY, write_map
 from cancernet.slides.predictor import Predictor, load
 from cancernet.slides.summary import MapSummary
 from cancernet.slides.tiles import Stride
-
-NEEDED = ("shapely", "tifffile")
 
 
 def map_files(
@@ -47,10 +44,8 @@ def map_files(
             then run.
 
     Raises:
-        InputError: No such checkpoint or input, a missing package, or inputs that failed.
+        InputError: No such checkpoint or input, or inputs that failed.
     """
-    if missing := [package for package in NEEDED if find_spec(package) is None]:
-        raise InputError(f"map: {', '.join(missing)} is not installed: pip install 'cancernet[slides]'")
     files = find_inputs(input)
     if truth is not None and len(files) != 1:
         raise InputError(f"--truth {truth}: belongs to one input, got {len(files)}; map that one alone")

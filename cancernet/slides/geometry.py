@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
 
 from cancernet.data.store.decode import SIDE
+from cancernet.evaluation.figures import CLASS_NAMES
+from cancernet.slides.extra import shapely
 from cancernet.slides.tissue import Mask
 from cancernet.slides.tissue_map import TissueMap
 
@@ -20,7 +20,7 @@ DECIMALS = 2
 """Of coordinates in pixels of the finest level."""
 
 
-def outline(mask: Mask, cell: float, width: float, height: float) -> BaseGeometry:
+def outline(mask: Mask, cell: float, width: float, height: float) -> Any:
     """Outline the filled cells of a grid; gaps stay as holes.
 
     Args:
@@ -56,14 +56,17 @@ def tile_features(found: TissueMap) -> Iterator[dict[str, Any]]:
         measurements = {"probability": predictions.probability[number], "logit": predictions.logit[number]}
         if found.predictor.temperature is not None:
             measurements["probability calibrated"] = predictions.calibrated[number]
-        ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-        kind = "IDC" if predictions.call[number] else "benign"
-        yield _feature(
-            {"type": "Polygon", "coordinates": [ring]},
-            "tile",
-            kind,
-            {name: float(f"{value:.9g}") for name, value in measurements.items()},
-        )
+        kind = CLASS_NAMES[int(predictions.call[number])]
+        written = {name: float(f"{value:.9g}") for name, value in measurements.items()}
+        yield tile_feature(left, top, right, bottom, kind, written)
+
+
+def tile_feature(
+    left: float, top: float, right: float, bottom: float, kind: str, measurements: dict[str, float]
+) -> dict[str, Any]:
+    """Return a rectangle as a feature that QuPath takes for a tile."""
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    return _feature({"type": "Polygon", "coordinates": [ring]}, "tile", kind, measurements)
 
 
 def region_features(found: TissueMap) -> Iterator[dict[str, Any]]:
@@ -77,10 +80,10 @@ def region_features(found: TissueMap) -> Iterator[dict[str, Any]]:
         yield annotation("IDC", outline(found.called, found.cell_pixels, source.width, source.height), area)
 
 
-def annotation(kind: str, geometry: BaseGeometry, measurements: dict[str, float] | None = None) -> dict[str, Any]:
+def annotation(kind: str, geometry: Any, measurements: dict[str, float] | None = None) -> dict[str, Any]:
     """Return an outlined region as a feature."""
     rounded = shapely.transform(geometry, lambda points: np.round(points, DECIMALS))
-    return _feature(shapely.geometry.mapping(rounded), "annotation", kind, measurements or {})
+    return _feature(rounded.__geo_interface__, "annotation", kind, measurements or {})
 
 
 def _feature(geometry: dict[str, Any], kind: str, name: str, measurements: dict[str, float]) -> dict[str, Any]:

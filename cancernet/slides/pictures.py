@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
-import tifffile
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -22,6 +20,7 @@ from scipy import ndimage
 
 from cancernet.data.store.decode import ARCHIVE_MPP
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE
+from cancernet.slides.extra import shapely, tifffile
 from cancernet.slides.geometry import outline
 from cancernet.slides.source import Pixels
 from cancernet.slides.tissue_map import TissueMap

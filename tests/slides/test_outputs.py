@@ -152,7 +152,8 @@ def test_the_page_escapes_names_and_says_what_it_is(folder, predictor, pixels, t
     assert "A program drew what trained the model." in text
 
 
-def test_many_inputs_are_done_and_the_one_that_fails_is_named(checkpoint, pixels, tmp_path, capsys):
+def test_many_inputs_are_done_and_the_one_that_fails_is_named(checkpoint, tmp_path, capsys):
+    pixels = draw_tissue(120, 150, hole=False)
     inputs = tmp_path / "in puts"
     inputs.mkdir()
     write_pyramid(inputs / "good.tif", pixels)
