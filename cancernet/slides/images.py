@@ -76,7 +76,7 @@ def to_patches(images: Sequence[ImageLike], mpp: float | None = None) -> tuple[N
         except PatchError as error:
             name = str(image) if isinstance(image, str | Path) else f"image {number}"
             raise InputError(
-                f"{name}: {width} x {height} pixels: {error}; use map for regions, mpp for a scale"
+                f"{name}: {width} x {height} pixels: {error}; give its scale by mpp if that is wrong"
             ) from error
         patches[number], sizes[number] = scaling.apply(pixels), (width, height)
     note = describe_sizes(scaling, sizes[:, 0], sizes[:, 1]) if len(images) else ""

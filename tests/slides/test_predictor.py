@@ -69,7 +69,7 @@ def test_sizes_are_resized_padded_or_refused_and_said(predictor, caplog):
     assert note.startswith("images of 48 to 224 pixels resized to 50x50")
     assert note in caplog.text
     assert predictor.predict([grey[:33, :50]]).notes == ()
-    with pytest.raises(InputError, match="a region and no patch; use map"):
+    with pytest.raises(InputError, match="so a region"):
         predictor.predict(np.tile(grey, (5, 5, 1)))
     with pytest.raises(InputError, match="smaller than half a patch"):
         predictor.predict(grey[:24, :24])
