@@ -90,8 +90,8 @@ class TrainingRecord:
         return TrainingRecord(
             unit="patch" if "patch" in (self.unit, other.unit) else "case",
             cases={part: sorted({*self.cases[part], *other.cases[part]}) for part in SEEN},
-            patches={part: np.union1d(self.patches[part], other.patches[part]) for part in SEEN},
-            images={part: np.union1d(self.images[part], other.images[part]) for part in SEEN},
+            patches={part: _union(self.patches[part], other.patches[part]) for part in SEEN},
+            images={part: _union(self.images[part], other.images[part]) for part in SEEN},
             known=self.known and other.known,
         )
 
@@ -181,6 +181,13 @@ def rows_outside(index: pd.DataFrame, split: Split, seen: TrainingRecord | None)
     sizes = cases.value_counts()
     sizes = sizes.set_axis(sizes.index.astype(str)).sort_index().sort_values(ascending=False, kind="stable")
     return np.flatnonzero(cases.isin(sizes.index[:CASES_OUTSIDE]))
+
+
+def _union(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Join two sorted sets of hashes, without a copy where one holds the other: as a rule a run meets its own data."""
+    if len(other) == 0 or np.array_equal(one, other):
+        return one
+    return other if len(one) == 0 else np.union1d(one, other)
 
 
 def _cases_of(index: pd.DataFrame, rows: np.ndarray) -> list[str]:

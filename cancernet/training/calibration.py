@@ -125,8 +125,7 @@ def _images(
 
 def _expose(content: dict[str, Any], data: IDCDataModule) -> TrainingRecord:
     """Add the cases that chose the threshold to what the model has seen; of the run's own data they are in it."""
-    chosen_on = TrainingRecord.of(data.split, data.store.index)
-    nothing = np.empty(0, dtype=np.int64)
+    chosen_on, nothing = data.training_record, np.empty(0, dtype=np.int64)
     chosen_on = replace(
         chosen_on,
         cases={**chosen_on.cases, "train": []},

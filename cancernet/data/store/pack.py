@@ -144,7 +144,7 @@ def seal_store(
     if not keep.any():
         counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(columns.reasons.values()).most_common())
         what = listing.place[0] if listing.kind == "files" and len(listing) == 1 else listing.source
-        raise InputError(f"{what} holds no readable patch ({counts}): check that its files are whole images")
+        raise InputError(f"{what} holds no readable patch ({counts}): give whole images, each of one patch")
     _write_index(partial / INDEX, listing, columns, keep)
     sync(partial / INDEX)
     manifest = _describe(listing, columns, keep, name, scaling)
