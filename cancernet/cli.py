@@ -53,6 +53,7 @@ OWN_COMMANDS = {
         "write a slide of an archive as a pyramidal TIFF with its labels",
     ),
     "compare": ("cancernet.evaluation.report.comparison:compare", "put runs on the same test patches side by side"),
+    "serve": ("cancernet.app.command:serve", "serve a page in the browser to try a model"),
     "context": (
         "cancernet.evaluation.context:context",
         "correct each patch by its neighbours on the slide, next to the patch-wise result",

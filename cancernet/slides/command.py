@@ -80,17 +80,18 @@ def _map_file(
     if (folder / SUMMARY).is_file():
         summary = read_record(MapSummary, folder / SUMMARY, "remove this folder and run again")
         if summary.plan == plan:
-            return f"{show(str(folder))}: done before; {_say(summary)}"
+            return f"{show(str(folder))}: done before; {say(summary)}"
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and was not written by map; give another --output")
     work = folder.parent / f".{folder.name}.unfinished"
     found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
     write_map(found, folder, truth, plan)
     shutil.rmtree(work)
-    return f"{show(str(folder))}: {_say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
+    return f"{show(str(folder))}: {say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
 
 
-def _say(summary: MapSummary) -> str:
+def say(summary: MapSummary) -> str:
+    """Say in a line what a map shows."""
     share = 0.0 if summary.idc_share is None else summary.idc_share
     said = (
         f"{summary.tiles:,} tiles, {summary.idc_area_mm2:.3g} of {summary.tissue_area_mm2:.3g} mm² called IDC "

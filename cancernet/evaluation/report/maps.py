@@ -63,11 +63,16 @@ def patch_picture(image: NDArray[np.uint8]) -> str:
     return _encoded(Image.fromarray(image), "PNG", optimize=True)
 
 
-def activation_picture(activation: NDArray[np.floating]) -> str:
-    """Draw what each cell (h, w) adds to a score, in the colours of `DIVERGING`, up to the strongest cell."""
+def draw_activation(activation: NDArray[np.floating]) -> Image.Image:
+    """Draw what each cell (h, w) adds to a score, a pixel each, in `DIVERGING` up to the strongest cell."""
     strongest = float(np.abs(activation).max()) or 1.0
     level = np.rint(100 + 100 * activation / strongest).astype(np.intp)
-    return _encoded(Image.fromarray(_ramp(DIVERGING, 201)[level]), "PNG", optimize=True)
+    return Image.fromarray(_ramp(DIVERGING, 201)[level])
+
+
+def activation_picture(activation: NDArray[np.floating]) -> str:
+    """Draw what each cell adds to a score (see `draw_activation`)."""
+    return _encoded(draw_activation(activation), "PNG", optimize=True)
 
 
 def _ramp(colours: tuple[str, ...], steps: int) -> NDArray[np.uint8]:
