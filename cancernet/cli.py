@@ -13,6 +13,7 @@ from cancernet import __version__
 from cancernet.errors import InputError, explained
 from cancernet.options import OneLineErrors, OptionParser
 from cancernet.preflight import preflight
+from cancernet.signals import Stopped
 
 DESCRIPTION = """\
 Train and evaluate CancerNet on patches of invasive ductal carcinoma (IDC) histology.
@@ -168,6 +169,8 @@ def _exit_status(call: Callable[[], object]) -> int:
     """Run a call whose parser may leave by `SystemExit` (after `--help`)."""
     try:
         call()
+    except Stopped:
+        raise
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0

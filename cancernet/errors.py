@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import wraps
 
+from cancernet.signals import Stopped, watch
+
 FAULT, INPUT, INTERRUPTED = 1, 2, 130
 """Exit statuses besides 0; the last is the shell's own for Ctrl-C."""
 DEBUG = "--debug"
@@ -59,7 +61,8 @@ def explained(program: str) -> Callable[[Callable[[list[str]], int]], Callable[.
 
     Returns:
         A decorator. The command takes the arguments, by default those of the process, and returns the status of the
-        function; 2 after an `InputError`, 1 after any other error, 130 when interrupted. With `--debug` among the
+        function; 2 after an `InputError`, 1 after any other error, 130 after Ctrl-C and 143 after
+        SIGTERM. With `--debug` among the
         arguments the traceback is shown as well; it always goes to the log of this module, at level DEBUG.
     """
 
@@ -70,7 +73,12 @@ def explained(program: str) -> Callable[[Callable[[list[str]], int]], Callable[.
             # A command that runs another one in this process hands the wish down.
             before = _debugging.set(_debugging.get() or DEBUG in given)
             try:
-                return command([word for word in given if word != DEBUG])
+                with watch.watching():
+                    return command([word for word in given if word != DEBUG])
+            except Stopped as stop:
+                if not stop.said:
+                    print(f"{program}: {stop}", file=sys.stderr, flush=True)
+                return int(stop.code or 0)
             except KeyboardInterrupt:
                 print(f"{program}: interrupted", file=sys.stderr)
                 return INTERRUPTED

@@ -18,10 +18,12 @@ from cancernet.errors import InputError, brief, one_line
 from cancernet.evaluation.terminal import print_metrics
 from cancernet.options import OneLineErrors, shorten
 from cancernet.preflight import needs_checkpoint
+from cancernet.signals import Stopped
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import ConfigFile
 from cancernet.training.checkpoints import data_state, trusted_network_config
+from cancernet.training.resuming import checkpoint_of_own_job, describe_resuming, require_work_left
 from cancernet.training.task import ClassificationTask
 from cancernet.yaml_files import bound_parsers
 
@@ -114,7 +116,22 @@ class CancerNetCLI(LightningCLI):
         if self.subcommand != "fit":
             config.trainer.logger = False
         elif config.ckpt_path is not None:
-            read_checkpoint(config.ckpt_path)
+            options = config.trainer
+            require_work_left(read_checkpoint(config.ckpt_path), options.max_epochs, options.max_steps)
+
+    def fit(self, **arguments: Any) -> None:
+        """Train; where a signal stops it, say how to go on."""
+        if arguments.get("ckpt_path") is None:
+            arguments["ckpt_path"] = checkpoint_of_own_job(self.trainer)
+            # Or Lightning would resume from the file that any other SLURM job has left in this root.
+            self.trainer._checkpoint_connector._user_managed = arguments["ckpt_path"] is None
+        try:
+            self.trainer.fit(**arguments)
+        except Stopped as stop:
+            if self.trainer.is_global_zero:
+                print(stop, *describe_resuming(self.trainer), sep="\n", flush=True)
+            stop.said = True
+            raise
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data.
@@ -190,12 +207,13 @@ def run(command: str, arguments: list[str]) -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
-        # Lightning leaves gloo's process group to the end of the interpreter, whose threads then may abort the process.
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
     except MisconfigurationException as error:
         # What Lightning finds wrong with the trainer's options is the user's to mend.
         raise InputError(one_line(error)) from error
+    finally:
+        # Lightning leaves gloo's process group to the end of the interpreter, whose threads then may abort the process.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _quieten() -> None:

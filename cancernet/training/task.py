@@ -19,9 +19,7 @@ from cancernet.data.augment import symmetries
 from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory, refuse_batch_norm_sync
 from cancernet.training.batch_norm import set_momentum
-from cancernet.training.callbacks import fit_callbacks
-from cancernet.training.callbacks.process_timeout import ProcessTimeout
-from cancernet.training.callbacks.results import ResultFiles
+from cancernet.training.callbacks import run_callbacks
 from cancernet.training.checkpoints import (
     NETWORK,
     AtomicCheckpointIO,
@@ -34,6 +32,7 @@ from cancernet.training.checkpoints import (
 from cancernet.training.loss import ClassWeights, TrainingLoss, cross_entropy
 from cancernet.training.metrics import CURVES, StageMetrics
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings, build_optimizer, build_schedule
+from cancernet.training.resuming import require_work_left
 from cancernet.training.weights import start_from
 
 LOSS_EVERY = 10
@@ -145,7 +144,7 @@ class ClassificationTask(LightningModule):
         trainer = self.trainer
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        return fit_callbacks(trainer) if trainer.state.fn == TrainerFn.FITTING else [ProcessTimeout(), ResultFiles()]
+        return run_callbacks(trainer)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logit of IDC.
@@ -286,6 +285,7 @@ class ClassificationTask(LightningModule):
         require_same_network(checkpoint, self.description, getattr(self._trainer, "datamodule", None))
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
+        require_work_left(checkpoint, self.trainer.max_epochs, self.trainer.max_steps)
         require_same_optimizer(checkpoint, self.optimizer)
         # Recalibrated statistics are for use; training goes on with those that it left.
         checkpoint["state_dict"] = checkpoint["state_dict"] | checkpoint["cancernet"].get("trained_statistics", {})

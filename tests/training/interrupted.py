@@ -1,8 +1,8 @@
 """Runs that are stopped and resumed, and what they have to share with the run that was not."""
 
+import math
 import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cancernet.checkpoints import read_checkpoint
+from cancernet.cli import main
 
+SMALL = ["--data.batch_size=32", "--model.image_size=24", "--trainer.max_epochs=3"]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 KEEP = "--trainer.callbacks+=tests.training.interrupted.KeepEach"
 
@@ -28,20 +30,42 @@ class KeepEach(Callback):
         elif (folder / "latest.ckpt").exists() and not (folder.parent / "kept" / f"{name}-latest").exists():
             shutil.copytree(folder, folder.parent / "kept" / f"{name}-latest" / "checkpoints")
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy what there is before the calibration."""
+        folder = Path(str(trainer.log_dir))
+        shutil.copytree(folder / "checkpoints", folder / "kept" / "ended" / "checkpoints")
 
-class KillItself(Callback):
-    """End the process as `kill -9` does, at a batch counted over all epochs."""
 
-    def __init__(self, at_batch: int) -> None:
+class SignalItself(Callback):
+    """Send this process a signal at a batch, counted over all epochs, or at the first batch of an evaluation."""
+
+    def __init__(self, number: int, at_batch: int = -1) -> None:
+        self.number = number
         self.at_batch = at_batch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count, and end."""
+        """Count, and send."""
         if trainer.fit_loop.total_batch_idx == self.at_batch:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
+
+    def on_predict_batch_start(self, *_: Any) -> None:
+        """Send."""
+        os.kill(os.getpid(), self.number)
 
 
-def scalars(folder: Path, since: int = 0) -> dict[str, list[tuple[int, float]]]:
+def signal_itself(number: int, at_batch: int = -1) -> str:
+    """Return the option that adds the callback."""
+    arguments = f"{{number: {int(number)}, at_batch: {at_batch}}}"
+    return f"--trainer.callbacks+={{class_path: {__name__}.SignalItself, init_args: {arguments}}}"
+
+
+def fit(root: Path, *arguments: str) -> Path:
+    """Run a fit to its end and return its folder."""
+    assert main(["fit", *arguments, f"--trainer.default_root_dir={root}"]) == 0
+    return root / "lightning_logs" / "version_0"
+
+
+def scalars(folder: Path, since: float = 0) -> dict[str, list[tuple[int, float]]]:
     """Read what a run logged, from a step on."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
@@ -78,6 +102,6 @@ def assert_same_run(resumed: Path, whole: Path, names: tuple[str, ...] = ("last"
             content.pop("callbacks")
         assert_equal(one, other, name)
     logged = scalars(resumed)
-    since = min(step for values in logged.values() for step, _ in values)
+    since = min((step for values in logged.values() for step, _ in values), default=math.inf)
     for tag, values in scalars(whole, since).items():
         assert logged[tag] == values[-len(logged[tag]) :], tag

@@ -19,6 +19,7 @@ from cancernet.training.averaging import ExponentialAveraging
 from cancernet.training.checkpoints import recorded_calibration
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 from cancernet.training.task import ClassificationTask
+from tests.output import only_line
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -152,12 +153,14 @@ def test_what_differs_from_the_record_is_said(run_folder, capsys):
     assert "data.batch_size is 16 as given; the checkpoint was trained with 32" in capsys.readouterr().err
 
 
-def test_resuming_a_finished_run_writes_into_the_new_folder_alone(run_folder, fit_arguments, tmp_path):
+def test_resuming_a_finished_run_says_that_nothing_is_left(run_folder, fit_arguments, tmp_path, capsys):
     old = shutil.copytree(run_folder, tmp_path / "old" / "lightning_logs" / "version_0")
     before = files_of(old)
     resume = [f"--ckpt_path={old}/checkpoints/last.ckpt", f"--trainer.default_root_dir={tmp_path / 'new'}"]
-    assert main(["fit", *fit_arguments, *resume]) == 0
+    assert main(["fit", *fit_arguments, *resume]) == 2
+    assert "nothing left to train" in only_line(capsys)
     assert files_of(old) == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_best_of_a_resumed_run_is_the_best_of_the_whole_run(run_folder, fit_arguments, tmp_path):

@@ -2,19 +2,30 @@
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.trainer.states import TrainerFn
 
-from cancernet.training.callbacks.checkpoints import checkpoint_callbacks
+from cancernet.training.callbacks.checkpoints import RunCheckpoint, checkpoint_callbacks
 from cancernet.training.callbacks.figures import TensorBoardFigures
+from cancernet.training.callbacks.latest import LatestCheckpoint, OneLife
 from cancernet.training.callbacks.process_timeout import ProcessTimeout
+from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.resume import ExactResume
 from cancernet.training.callbacks.run_record import Calibration, RunRecord
 
 
-def fit_callbacks(trainer: Trainer) -> list[Callback]:
-    """Return what a fit brings: how long it waits, its record, exact resuming, checkpoints, calibration and figures."""
-    callbacks: list[Callback] = [ProcessTimeout(), RunRecord(), ExactResume(), Calibration()]
+def run_callbacks(trainer: Trainer) -> list[Callback]:
+    """Return what a run brings: how long it waits; of a fit its record, exact resuming, checkpoints and figures."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return [OneLife(), ProcessTimeout(), ResultFiles()]
+    callbacks: list[Callback] = [OneLife(), ProcessTimeout(), RunRecord(), ExactResume(), Calibration()]
     if trainer.loggers:
         callbacks.append(LearningRateMonitor(logging_interval="epoch"))
         if not any(isinstance(callback, TensorBoardFigures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             callbacks.append(TensorBoardFigures())
-    return [*callbacks, *checkpoint_callbacks(trainer)]
+    checkpoints = checkpoint_callbacks(trainer)
+    if not checkpoints:
+        return callbacks
+    # A metric changes with a validation: the best is told then, and what is asked for by steps or time is the latest.
+    intervals = [callback.free_interval() for callback in checkpoints if isinstance(callback, RunCheckpoint)]
+    latest = LatestCheckpoint(**next((interval for interval in intervals if interval), {}))
+    return [*callbacks, *checkpoints, latest]

@@ -1,18 +1,19 @@
 """The checkpoints of a run: the best epoch and the last, always in the run's own folder."""
 
 import shutil
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from cancernet.checkpoints import read_checkpoint
+from cancernet.files import replacing
 from cancernet.training.callbacks.best import NamedBest
 from cancernet.training.checkpoints import run_folder
+from cancernet.training.resuming import has_ended
 
-LATEST = "latest"
-"""Name of the checkpoint within an epoch; it is there to resume from, and not calibrated."""
+LAST = "last"
 
 
 class RunCheckpoint(NamedBest):
@@ -54,8 +55,21 @@ class RunCheckpoint(NamedBest):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the restored files into this run's folder."""
         state, self._restored = self._restored, None
-        if state is None or self.monitor is None:
+        if state is not None and self.monitor is not None:
+            self._take_best(state, trainer)
+        elif state is not None and self.filename == LAST and self.dirpath is not None:
+            self._take_end(Path(str(trainer.ckpt_path)), Path(self.dirpath) / f"{LAST}.ckpt", trainer)
+
+    def _take_end(self, resumed: Path, copy: Path, trainer: Trainer) -> None:
+        """Copy the last epoch of a run that lacks nothing but its calibration."""
+        if not has_ended(read_checkpoint(resumed), trainer.max_epochs, trainer.max_steps):
             return
+        if trainer.is_global_zero:
+            _copy(resumed, copy)
+        self.best_model_path = str(copy)
+
+    def _take_best(self, state: dict[str, Any], trainer: Trainer) -> None:
+        """Copy the best checkpoints, with their scores."""
         adopted = ((self._adopt(path, trainer), score) for path, score in state["best_k_models"].items())
         found = {path: score for path, score in adopted if path is not None}
         if not found:
@@ -75,29 +89,9 @@ class RunCheckpoint(NamedBest):
         if source is None or self.dirpath is None:
             return None
         copy = Path(self.dirpath) / source.name
-        if trainer.is_global_zero and not (copy.exists() and copy.samefile(source)):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
+        if trainer.is_global_zero:
+            _copy(source, copy)
         return str(copy)
-
-
-class LatestCheckpoint(RunCheckpoint):
-    """Keep the newest state within an epoch as `latest.ckpt`, to resume from.
-
-    Args:
-        every_n_train_steps: Steps between two of them; 0 for none.
-        train_time_interval: Time between two of them.
-    """
-
-    def __init__(self, every_n_train_steps: int = 0, train_time_interval: timedelta | None = None) -> None:
-        steps = None if train_time_interval is not None else every_n_train_steps
-        super().__init__(
-            filename=LATEST,
-            every_n_epochs=0,
-            every_n_train_steps=steps,
-            train_time_interval=train_time_interval,
-            enable_version_counter=False,
-        )
 
 
 def at_epoch_end(trainer: Trainer) -> bool:
@@ -129,7 +123,7 @@ def last_checkpoint() -> RunCheckpoint:
     `save_last` of the callback that watches a metric keeps the last *best* epoch instead; and a validation need not
     follow each epoch.
     """
-    return RunCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    return RunCheckpoint(filename=LAST, enable_version_counter=False, save_on_train_epoch_end=True)
 
 
 def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
@@ -137,25 +131,30 @@ def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
     if not trainer.checkpoint_callbacks:
         return []  # enable_checkpointing=False
     given = [callback for callback in trainer.checkpoint_callbacks if not _is_default(callback)]
-    # A metric changes with a validation: the best is told then, and what is asked for by steps or time is the latest.
-    intervals = [callback.free_interval() for callback in given if isinstance(callback, RunCheckpoint)]
-    latest = LatestCheckpoint(**next((interval for interval in intervals if interval), {}))
     if not any(getattr(callback, "monitor", None) for callback in given):
         given.append(best_checkpoint())
-    if not any(getattr(callback, "filename", None) == "last" for callback in given):
+    if not any(getattr(callback, "filename", None) == LAST for callback in given):
         given.append(last_checkpoint())
-    return [*given, latest]
+    return given
 
 
 def saved_checkpoints(trainer: Trainer) -> list[Path]:
-    """Return the best and the last checkpoint of a fit, each once."""
+    """Return the best and the last checkpoint of a fit, each once; not those that are there to resume from."""
     names = [
         name
         for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint) and callback.filename != LATEST
+        if isinstance(callback, ModelCheckpoint) and callback.every_n_epochs
         for name in (callback.best_model_path, callback.last_model_path)
     ]
     return sorted({Path(name).resolve() for name in names if name and Path(name).is_file()})
+
+
+def _copy(source: Path, copy: Path) -> None:
+    if copy.exists() and copy.samefile(source):
+        return
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(copy) as partial:
+        shutil.copyfile(source, partial)
 
 
 def _is_default(callback: Checkpoint) -> bool:

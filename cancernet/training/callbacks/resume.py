@@ -1,5 +1,6 @@
 """What a checkpoint needs for a resumed run to be, bit for bit, the run that was not interrupted."""
 
+import os
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class ExactResume(Callback):
         loader = trainer.train_dataloader
         checkpoint["resume"] = {
             "processes": _gather(own, trainer.world_size),
+            "job": os.environ.get("SLURM_JOB_ID"),
             "loader": loader.state_dict() if isinstance(loader, PatchLoader) else None,
         }
 
