@@ -190,7 +190,8 @@ def test_a_resume_under_another_optimiser_setting_is_refused(
     option, recorded, run_folder, fit_arguments, tmp_path, capsys
 ):
     resume = [f"--ckpt_path={run_folder}/checkpoints/last.ckpt", f"--trainer.default_root_dir={tmp_path}"]
-    assert main(["fit", *fit_arguments, *resume, f"--model.optimizer.{option}=0.5"]) == 2
+    changed = ["--trainer.max_epochs=3", f"--model.optimizer.{option}=0.5"]
+    assert main(["fit", *fit_arguments, *resume, *changed]) == 2
     assert f"model.optimizer.{option} is 0.5 here and {recorded} in the checkpoint" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.trainer.states import TrainerFn
 
 from cancernet.training.callbacks.checkpoints import RunCheckpoint, checkpoint_callbacks
+from cancernet.training.callbacks.divergence import Divergence
 from cancernet.training.callbacks.figures import TensorBoardFigures
 from cancernet.training.callbacks.latest import LatestCheckpoint, OneLife
 from cancernet.training.callbacks.process_timeout import ProcessTimeout
@@ -17,7 +18,14 @@ def run_callbacks(trainer: Trainer) -> list[Callback]:
     """Return what a run brings: how long it waits; of a fit its record, exact resuming, checkpoints and figures."""
     if trainer.state.fn != TrainerFn.FITTING:
         return [OneLife(), ProcessTimeout(), ResultFiles()]
-    callbacks: list[Callback] = [OneLife(), ProcessTimeout(), RunRecord(), ExactResume(), Calibration()]
+    callbacks: list[Callback] = [
+        OneLife(),
+        ProcessTimeout(),
+        Divergence(),
+        RunRecord(),
+        ExactResume(),
+        Calibration(),
+    ]
     if trainer.loggers:
         callbacks.append(LearningRateMonitor(logging_interval="epoch"))
         if not any(isinstance(callback, TensorBoardFigures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
