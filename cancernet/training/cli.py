@@ -125,6 +125,8 @@ class CancerNetCLI(LightningCLI):
             arguments["ckpt_path"] = checkpoint_of_own_job(self.trainer)
             # Or Lightning would resume from the file that any other SLURM job has left in this root.
             self.trainer._checkpoint_connector._user_managed = arguments["ckpt_path"] is None
+            if arguments["ckpt_path"] is not None:  # in the folder that it has used before
+                warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         try:
             self.trainer.fit(**arguments)
         except Stopped as stop:

@@ -39,15 +39,18 @@ def require_work_left(checkpoint: dict[str, Any], max_epochs: int | None, max_st
 def checkpoint_of_own_job(trainer: Trainer) -> Path | None:
     """Return what this SLURM job wrote before it was queued again; another job's is never touched.
 
-    The folder of a run under SLURM bears the number of the job, which its checkpoints hold as well.
+    The folder of a run under SLURM bears the number of the job, which its checkpoints hold as well. Where another
+    cluster's job of that number has used it, the run gets a new one.
     """
     job = os.environ.get("SLURM_JOB_ID")
-    if not SLURMEnvironment.detect() or job is None or trainer.logger is None or trainer.logger.log_dir is None:
+    logger: Any = trainer.logger
+    if not SLURMEnvironment.detect() or job is None or str(getattr(logger, "_version", None)) != job:
         return None
-    newest = newest_checkpoint(Path(trainer.logger.log_dir) / "checkpoints")
-    if newest is None or read_checkpoint(newest).get("resume", {}).get("job") != job:
-        return None
-    return newest
+    newest = newest_checkpoint(Path(logger.log_dir) / "checkpoints")
+    if newest is None or read_checkpoint(newest).get("resume", {}).get("job") == job:
+        return newest
+    logger._version = None
+    return None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -37,7 +37,7 @@ class KeepEach(Callback):
 
 
 class SignalItself(Callback):
-    """Send this process a signal at a batch, counted over all epochs, or at the first batch of an evaluation."""
+    """Send the first process a signal at a batch, counted over all epochs, or at the first batch of an evaluation."""
 
     def __init__(self, number: int, at_batch: int = -1) -> None:
         self.number = number
@@ -45,7 +45,7 @@ class SignalItself(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Count, and send."""
-        if trainer.fit_loop.total_batch_idx == self.at_batch:
+        if trainer.is_global_zero and trainer.fit_loop.total_batch_idx == self.at_batch:
             os.kill(os.getpid(), self.number)
 
     def on_predict_batch_start(self, *_: Any) -> None:
@@ -100,6 +100,7 @@ def assert_same_run(resumed: Path, whole: Path, names: tuple[str, ...] = ("last"
         one, other = (read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for folder in (resumed, whole))
         for content in (one, other):
             content.pop("callbacks")
+            content["resume"] = {**content["resume"], "job": None}
         assert_equal(one, other, name)
     logged = scalars(resumed)
     since = min((step for values in logged.values() for step, _ in values), default=math.inf)

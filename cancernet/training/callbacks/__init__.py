@@ -12,20 +12,18 @@ from cancernet.training.callbacks.process_timeout import ProcessTimeout
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.resume import ExactResume
 from cancernet.training.callbacks.run_record import Calibration, RunRecord
+from cancernet.training.version_folder import reserve_version
 
 
 def run_callbacks(trainer: Trainer) -> list[Callback]:
     """Return what a run brings: how long it waits; of a fit its record, exact resuming, checkpoints and figures."""
     if trainer.state.fn != TrainerFn.FITTING:
         return [OneLife(), ProcessTimeout(), ResultFiles()]
-    callbacks: list[Callback] = [
-        OneLife(),
-        ProcessTimeout(),
-        Divergence(),
-        RunRecord(),
-        ExactResume(),
-        Calibration(),
-    ]
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            reserve_version(logger)
+    callbacks: list[Callback] = [OneLife(), ProcessTimeout(), Divergence()]
+    callbacks += [RunRecord(), ExactResume(), Calibration()]
     if trainer.loggers:
         callbacks.append(LearningRateMonitor(logging_interval="epoch"))
         if not any(isinstance(callback, TensorBoardFigures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
