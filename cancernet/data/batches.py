@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from cancernet.data.store.store import PatchStore
 from cancernet.errors import InputError
@@ -59,10 +59,11 @@ class Patches(Dataset[Batch]):
         return batch
 
 
-class BatchSampler(DistributedSampler[np.ndarray]):
+class BatchSampler(DistributedSampler[np.ndarray], SequentialSampler):
     """Yield the store rows of one batch after the other, for one of several processes.
 
-    It is a `DistributedSampler` so that Lightning leaves it in place: its own would repeat patches in evaluation.
+    It is a `DistributedSampler` so that Lightning leaves it in place: its own would repeat patches in evaluation. And a
+    `SequentialSampler`, or Lightning would put its own in the place of this one under `overfit_batches`.
 
     Attributes:
         start: Number of batches that the next pass leaves out at its beginning.
@@ -95,7 +96,7 @@ class BatchSampler(DistributedSampler[np.ndarray]):
     def __len__(self) -> int:
         return -(-self._share() // self.batch_size)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]
         rows = self.rows
         missing = self._share() * self.world_size - len(rows)
         if self.shuffle:

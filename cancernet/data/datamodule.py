@@ -222,8 +222,8 @@ class IDCDataModule(LightningDataModule):
         self.seen_before = seen_before
 
     def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches of the training part."""
-        return self._loader(self.split.rows("train"), shuffle=True)
+        """Return shuffled batches of the training part; the same in each epoch where they are to be overfitted."""
+        return self._loader(self.split.rows("train"), shuffle=not getattr(self.trainer, "overfit_batches", 0))
 
     def val_dataloader(self) -> DataLoader:
         """Return batches of the validation part, each patch once."""

@@ -49,7 +49,7 @@ def calibrate_checkpoint(
         network: See `trusted_network_config`.
         tta: Whether the model averages over symmetries from now on; None leaves it.
         measure: Whether to recalibrate batch norm first, on the training part.
-        patches: Validation patches at most, evenly spaced; None takes all.
+        patches: Validation patches at most, evenly spaced, of how many the checkpoint then says; None takes all.
 
     Returns:
         One line that says what was chosen.
@@ -71,22 +71,23 @@ def calibrate_checkpoint(
         moved = [name for name, value in content["state_dict"].items() if not torch.equal(value, trained[name])]
         # The first time counts: later the statistics are no longer those that training left.
         content["cancernet"].setdefault("trained_statistics", {name: trained[name] for name in moved})
-    rows = data.split.rows("validation")
-    if patches is not None:
-        rows = rows[evenly_spaced(len(rows), patches)]
+    part = data.split.rows("validation")
+    rows = part if patches is None else part[evenly_spaced(len(part), patches)]
     index = data.store.index.iloc[rows]
     logit = predict_rows(task, data, rows, device)
     try:
         found = fit_calibration(Scores(index["label"].to_numpy(), logit, index["case"].to_numpy(dtype=object)))
     except ValueError as error:
         raise InputError(f"{path}: cannot be calibrated on its validation part: {error}") from error
-    content["cancernet"]["calibration"] = {**found.model_dump(), "data": data.description}
+    share = {} if len(rows) == len(part) else {"part_of": len(part)}
+    content["cancernet"]["calibration"] = {**found.model_dump(), "data": data.description, **share}
     content["IDCDataModule"]["exposure"] = _expose(content, data).state()
     replace_checkpoint(path, content)
     threshold, temperature = f"{found.threshold:.4f} (Youden)", f"{found.temperature:.4f}"
     if found.bounded:
         temperature += " (the end of the range searched)"
-    source = f"{found.patches:,} validation patches of {found.cases} case{'s' * (found.cases != 1)}"
+    of = f" of {len(part):,}" if share else ""
+    source = f"{found.patches:,}{of} validation patches of {found.cases} case{'s' * (found.cases != 1)}"
     return f"{Path(path).name}: threshold {threshold}, temperature {temperature}, from {source}"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -23,6 +25,7 @@ from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.run_record import ConfigFile
 from cancernet.training.checkpoints import data_state, trusted_network_config
+from cancernet.training.features import dropped_callbacks, require_supported
 from cancernet.training.resuming import checkpoint_of_own_job, describe_resuming, require_work_left
 from cancernet.training.task import ClassificationTask
 from cancernet.yaml_files import bound_parsers
@@ -79,9 +82,25 @@ class CancerNetCLI(LightningCLI):
         recorded = {} if command == "fit" else self._recorded(parser, args)
         self._subcommand_parsers[command].set_defaults(recorded)
         self.config = parser.parse_args(args)
+        self._say_what_is_dropped(args)
         for name, value in recorded.items():
             if (now := self.config[command].get(name)) != value:
                 print(f"{name} is {now} as given; the checkpoint was trained with {value}", file=sys.stderr, flush=True)
+
+    def _say_what_is_dropped(self, args: list[str]) -> None:
+        """Name the callbacks of one configuration file that another one replaces."""
+        files = [path for path in self.config[args[0]].get("config") or () if path is not None]
+        if len(files) > 1:
+            contents = [(str(path.relative), yaml.safe_load(path.get_content())) for path in files]
+            kept = [callback.class_path for callback in self.config[args[0]].trainer.callbacks or ()]
+            for line in dropped_callbacks(contents, kept):
+                print(f"callback {line}", file=sys.stderr, flush=True)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Build the trainer, without checkpoints where none are wanted."""
+        if config.get("enable_checkpointing") is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, RunCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
 
     @staticmethod
     def _recorded(parser: LightningArgumentParser, args: list[str]) -> dict[str, Any]:
@@ -127,6 +146,7 @@ class CancerNetCLI(LightningCLI):
             self.trainer._checkpoint_connector._user_managed = arguments["ckpt_path"] is None
             if arguments["ckpt_path"] is not None:  # in the folder that it has used before
                 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        require_supported(self.trainer)
         try:
             self.trainer.fit(**arguments)
         except Stopped as stop:

@@ -76,14 +76,25 @@ def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.op
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, settings: ScheduleSettings, steps: int) -> LambdaLR:
+def build_schedule(optimizer: torch.optim.Optimizer, settings: ScheduleSettings, steps: float) -> LambdaLR:
     """Build a schedule that is stepped after each update.
 
     Args:
         optimizer: Its learning rate is scaled.
         settings: Name and warm-up.
-        steps: Number of updates in the whole run.
+        steps: Number of updates in the whole run; infinite where it has no end.
+
+    Raises:
+        InputError: The schedule depends on that number, and it is infinite.
     """
+    if math.isinf(steps):
+        if settings.name != "constant" or settings.warmup > 0:
+            raise InputError(
+                "model.schedule: warm-up and cosine are shares of the run's length, and this run has no end; give "
+                "--trainer.max_epochs or --trainer.max_steps, or --model.schedule.name constant and "
+                "--model.schedule.warmup 0"
+            )
+        return LambdaLR(optimizer, lambda step: 1.0)
     rising = round(settings.warmup * steps)
 
     def factor(step: int) -> float:

@@ -192,9 +192,11 @@ class ClassificationTask(LightningModule):
             self._evaluate(self.test_metrics, batch, logit)
         self._outputs.append((batch["index"], logit))
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Keep the logits with their rows until the end."""
-        self._outputs.append((batch["index"], self.predict_logit(batch["image"])))
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Return the logits, and keep them with their rows until the end."""
+        logit = self.predict_logit(batch["image"])
+        self._outputs.append((batch["index"], logit))
+        return logit
 
     def _evaluate(self, metrics: StageMetrics, batch: dict[str, Any], logit: Tensor) -> None:
         """Update the metrics of a stage, without the rows that only fill a batch."""
@@ -244,8 +246,7 @@ class ClassificationTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser, and the schedule stepped after each update."""
         optimizer = build_optimizer(self.network, self.optimizer)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimizer, self.schedule, steps)
+        schedule = build_schedule(optimizer, self.schedule, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:

@@ -12,6 +12,7 @@ from cancernet.training.callbacks.process_timeout import ProcessTimeout
 from cancernet.training.callbacks.results import ResultFiles
 from cancernet.training.callbacks.resume import ExactResume
 from cancernet.training.callbacks.run_record import Calibration, RunRecord
+from cancernet.training.features import require_supported
 from cancernet.training.version_folder import reserve_version
 
 
@@ -19,6 +20,7 @@ def run_callbacks(trainer: Trainer) -> list[Callback]:
     """Return what a run brings: how long it waits; of a fit its record, exact resuming, checkpoints and figures."""
     if trainer.state.fn != TrainerFn.FITTING:
         return [OneLife(), ProcessTimeout(), ResultFiles()]
+    require_supported(trainer)
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             reserve_version(logger)
