@@ -56,11 +56,17 @@ def test_the_last_good_checkpoint_is_kept(fit, tmp_path, capsys):
     assert read_checkpoint(kept)["epoch"] == 0
 
 
-def test_weights_that_the_last_step_spoils_are_not_saved(fit, tmp_path, capsys):
-    """No batch follows that would show it: the rate makes the weights infinite, not yet a loss."""
-    spoil = ["--model.optimizer.name=sgd", "--model.optimizer.lr=1e38", "--trainer.limit_train_batches=1"]
-    assert fit(*spoil, "--trainer.limit_val_batches=0") == 2
-    assert "weights are no longer finite after step 1" in only_line(capsys)
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--checkpoint.every_n_train_steps=1", "weights are no longer finite after step 1"),
+        ("--trainer.limit_train_batches=1", "the validation loss of epoch 0 is"),
+    ],
+)
+def test_weights_that_a_step_spoils_are_not_saved(option, words, fit, tmp_path, capsys):
+    """The rate makes them infinite, and no batch has shown it yet."""
+    assert fit("--model.optimizer.name=sgd", "--model.optimizer.lr=1e38", option) == 2
+    assert words in only_line(capsys)
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
