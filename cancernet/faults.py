@@ -42,8 +42,8 @@ _OF_PACKAGES = (
     ),
     (
         r"^(Dist\w*Error|ProcessExitedException)|gloo|NCCL|TCPStore|Connection (closed|reset) by peer|Socket Timeout",
-        "another process of this job has ended or cannot be reached ({line}): its own line says why; "
-        "resume with --ckpt_path .../checkpoints/last.ckpt",
+        "another process of this job has ended or cannot be reached ({line}): look for its own line, or for too little "
+        "memory there; resume with --ckpt_path .../checkpoints/last.ckpt",
     ),
     (
         r"PytorchStreamWriter|inline_container\.cc|file write failed",

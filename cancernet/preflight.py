@@ -106,8 +106,8 @@ def _settings(options: list[tuple[str, str]]) -> Settings:
 
 
 def _read_config(file: str) -> Settings:
-    if "://" in file or file.lstrip().startswith("{"):  # from the network, or the content itself
-        return {"ckpt_path": None}
+    if "://" in file or ": " in file or "\n" in file or file.lstrip().startswith("{"):
+        return {"ckpt_path": None}  # from the network, or the content itself: it may name anything
     content = read_yaml(file)
     if content is None:
         return {}

@@ -108,6 +108,8 @@ def test_environment_variables_count_where_they_are_asked_for(here, monkeypatch)
         "fit --config root.yaml --data.root synthetic",
         "fit --data.root nosuch.zip --data {root: synthetic}",
         "fit --data.root ['a b.png', c.png]",
+        "test --config {ckpt_path:\u00a0best.ckpt}",
+        "test --config=ckpt_path:\n\u00a0best.ckpt",
         "fit --ckpt_path last",
         "test --ckpt_path s3://bucket/best.ckpt",
         "test --config s3://bucket/config.yaml",
