@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.calibrated import make_run
+
 
 class Disk:
     """A file system of its own, in memory.
@@ -58,3 +60,9 @@ def make_disk() -> Iterator[Callable[[int], Disk]]:
             return disk
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def run(archive, cache, tmp_path_factory) -> Path:
+    """A run that is calibrated, tested and used; copy it to change it."""
+    return make_run(archive, cache, tmp_path_factory.mktemp("run"))

@@ -11,15 +11,9 @@ import pytest
 from cancernet.cli import main
 from cancernet.training.task import ClassificationTask
 from tests.output import only_line
-from tests.training.calibrated import QUIET, make_run
+from tests.training.calibrated import QUIET
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def run(archive, cache, tmp_path_factory) -> Path:
-    """A run that is calibrated, tested and used; its checkpoints take most of its bytes."""
-    return make_run(archive, cache, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
