@@ -13,6 +13,7 @@ from cancernet.evaluation.context.cases import parts_of_cases
 from cancernet.evaluation.run_folder import read_predictions
 from cancernet.model.keras_files.weights import read_weights
 from cancernet.model.network import CancerNet
+from cancernet.training.checkpoints import recorded_settings
 from tests.data.indexes import draw_index
 from tests.evaluation.run_folders import draw_run
 
@@ -63,6 +64,11 @@ def test_a_broken_split_in_a_run_folder(content, tmp_path):
 @pytest.mark.parametrize("change", [{"images": 1}, {"cases": {}}, {"patches": {"train": "x", "validation": "y"}}])
 def test_a_record_of_what_was_seen_with_other_entries(change):
     assert "is damaged" in refused(TrainingRecord.from_state, TrainingRecord.unknown().state() | change)
+
+
+@pytest.mark.parametrize("optimizer", [{"nGme": "adamw"}, "adamw", {1: 2}])
+def test_a_checkpoint_with_settings_of_other_names(optimizer):
+    assert "record of its optimizer" in refused(recorded_settings, {"hyper_parameters": {"optimizer": optimizer}})
 
 
 def keras_archive(path, change):

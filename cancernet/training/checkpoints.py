@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cancernet.checkpoints import read_checkpoint, replace_checkpoint
 from cancernet.data.datamodule import IDCDataModule
-from cancernet.errors import InputError
+from cancernet.errors import InputError, brief
 from cancernet.model.registry import is_known
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 
@@ -74,11 +74,21 @@ def trusted_network_config(
 
 
 def recorded_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the task that wrote a checkpoint; version 0.1.0 recorded those of the network alone."""
+    """Return the arguments of the task that wrote a checkpoint; version 0.1.0 recorded those of the network alone.
+
+    Raises:
+        InputError: They are not those of this version's task.
+    """
     settings = dict(checkpoint.get("hyper_parameters", {}))
     for name, kind in (("optimizer", OptimizerSettings), ("schedule", ScheduleSettings)):
         if name in settings:
-            settings[name] = kind(**settings[name])
+            try:
+                settings[name] = kind(**settings[name])
+            except TypeError as error:
+                raise InputError(
+                    f"the checkpoint's record of its {name} is not of this version, or damaged ({brief(error)}); "
+                    "take another copy, or give the task's arguments yourself"
+                ) from error
     if isinstance(settings.get("class_weights"), list):
         settings["class_weights"] = tuple(settings["class_weights"])
     return settings
@@ -138,9 +148,10 @@ def require_same_optimizer(checkpoint: dict[str, Any], wanted: OptimizerSettings
         group = checkpoint["optimizer_states"][0]["param_groups"][0]
         recorded = {"lr": group.get("initial_lr", group["lr"])}
     for name, value in recorded.items():
-        if getattr(wanted, name) != value:
+        here = getattr(wanted, name, None)
+        if here != value:
             raise InputError(
-                f"resuming: model.optimizer.{name} is {getattr(wanted, name)} here and {value} in the checkpoint; give "
+                f"resuming: model.optimizer.{name} is {here} here and {value} in the checkpoint; give "
                 f"--model.optimizer.{name} {value}, or start a new run from these weights with --model.weights instead "
                 "of --ckpt_path"
             )

@@ -57,6 +57,8 @@ def fuzz(target: str, corpus: Path, seconds: int) -> Outcome:
     counts = re.findall(r"^#(\d+).*?cov: (\d+)", text, re.MULTILINE)
     executions = re.findall(r"number_of_executed_units: (\d+)", text) or [counts[-1][0] if counts else "0"]
     found = re.findall(r"Test unit written to (\S+)", text)
+    if not found and "Uncaught Python exception" in text:  # found in the seeds
+        found = [str(log)]
     if not found and not counts:
         raise InputError(f"{target}: the session did not start; see {log}")
     edges = max((int(edge) for _, edge in counts), default=0)
