@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,22 +140,22 @@ def test_runs_end_with_their_study_and_are_resumed_by_the_next(killed_by, status
 
 
 @pytest.fixture
-def cluster(tmp_path) -> Iterator[tuple[str, list[psutil.Popen]]]:
+def cluster(tmp_path) -> Iterator[tuple[str, list[psutil.Process]]]:
     """The address of a scheduler, and its two workers, started by Dask's own command line."""
     file = tmp_path / "scheduler.json"
     where = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--no-dashboard"]
     dask = [sys.executable, "-m", "dask"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    started = [psutil.Popen([*dask, "scheduler", *where, "--port", "0"], env=environment)]
+    started = [subprocess.Popen([*dask, "scheduler", *where, "--port", "0"], env=environment)]
     try:
         place = ["--nthreads", "1", "--local-directory", str(tmp_path / "workers")]
-        started += [psutil.Popen([*dask, "worker", *where, *place], env=environment, cwd="/") for _ in range(2)]
+        started += [subprocess.Popen([*dask, "worker", *where, *place], env=environment, cwd="/") for _ in range(2)]
         wait_for(file.exists, started[0])
-        yield pd.read_json(file, typ="series")["address"], started[1:]
+        yield pd.read_json(file, typ="series")["address"], [psutil.Process(worker.pid) for worker in started[1:]]
     finally:
         for process in started:
-            if process.is_running():
-                for member in process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                for member in psutil.Process(process.pid).children(recursive=True):
                     member.kill()
             process.kill()
             process.wait()
