@@ -13,6 +13,7 @@ from cancernet.errors import InputError
 from cancernet.evaluation.results import TestMetrics
 from cancernet.evaluation.run_folder import METRICS, read_metrics
 from cancernet.files import write_json
+from cancernet.signals import NUMBERS, Stopped
 from cancernet.training.checkpoints import recorded_calibration
 from cancernet.yaml_files import read_yaml
 
@@ -30,6 +31,8 @@ RECORD = "options.json"
 CONFIG_OPTIONS = ("--config", "-c")
 RESUMABLE = ("last.ckpt", "latest.ckpt")
 """Names of the checkpoints that training goes on from; the best one may be of an epoch long past."""
+STOPPED = tuple(128 + number for number in NUMBERS)
+"""Exit statuses of a command that a signal ended."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,10 @@ def run_command(arguments: list[str]) -> None:
 
     Raises:
         InputError: It failed, and has said why.
+        Stopped: A signal ended it, and the study with it.
     """
-    if status := cancernet(arguments):
+    status = cancernet(arguments)
+    if status in STOPPED:
+        raise Stopped(status - 128, said=True)
+    if status:
         raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; fix that and run again")

@@ -11,7 +11,7 @@ import torch
 from cancernet import __version__
 from cancernet.errors import InputError
 from cancernet.files import write_json
-from scripts.studies import engines, repeat
+from scripts.studies import engines, repeat, trials
 from scripts.studies.apart import __file__ as apart
 from scripts.studies.apart import run_apart
 from scripts.studies.trials import Job, Trial, complete
@@ -64,6 +64,11 @@ def test_jobs_side_by_side_have_a_gpu_each(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="fit left no best.ckpt"):
         engines.run_side_by_side(jobs, count=2)
     assert sorted(seen) == ["3", "3", "5", "5"]
+
+
+def test_a_signal_that_ends_a_serial_run_ends_its_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "cancernet", lambda arguments: 130)
+    assert repeat.main([str(tmp_path), "--seeds", "0"]) == 130
 
 
 def prepare_fit(folder, made_with):
