@@ -13,7 +13,7 @@ import h5py
 import torch
 from torch import Tensor, nn
 
-from cancernet.data.store.decode import SIDE
+from cancernet.data.store.decode import ARCHIVE_MPP, SIDE
 from cancernet.model.fused import keras
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.fused.tracing import last_layer
@@ -25,8 +25,6 @@ OPSET = 18
 """Version of the ONNX operators, of 2022: runtimes since then read the file."""
 TORCHSCRIPT, WSINFER_CONFIG = "torchscript_model.pt", "config.json"
 """Files of a WSInfer model, by the names that its zoo and QuPath's extension look for."""
-SPACING = 4.0
-"""Micrometres a pixel of the archive's patches: 40x, reduced to 2.5x."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,7 @@ def write_wsinfer(subject: Subject, path: Path) -> None:
         "num_classes": 2,
         "class_names": subject.metadata["class_names"],
         "patch_size_pixels": SIDE,
-        "spacing_um_px": SPACING,
+        "spacing_um_px": ARCHIVE_MPP,
         "transform": [{"name": "Resize", "arguments": {"size": subject.size}}, {"name": "ToTensor"}],
         "cancernet": subject.metadata,
     }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import cancernet
 from cancernet.data.synthetic.tissue import draw_slide
 from cancernet.export import command
 from cancernet.export.command import export
@@ -83,6 +84,13 @@ def test_the_same_tiles_get_the_same_probabilities(tmp_path, run, monkeypatch, n
     print(f"{len(table)} tiles: {difference:.1e}")
     assert difference < 1e-4
     np.testing.assert_allclose(table["prob_benign"] + table["prob_IDC"], 1, atol=1e-6)
+    if network.get("image_size", 50) == 50:  # to other sizes WSInfer scales bytes, and this project fractions
+        found = cancernet.load(checkpoint).map(slides / "slide.tif")
+        own = pd.DataFrame({"minx": found.left, "miny": found.top, "own": found.predictions.calibrated})
+        both = table.merge(own)
+        print(f"{len(both)} of {len(own)} tiles of the map: {np.abs(both['prob_IDC'] - both['own']).max():.1e}")
+        assert len(both) > 50
+        np.testing.assert_allclose(both["prob_IDC"], both["own"], atol=1e-4)
 
 
 def resize(tiles, size):
