@@ -1,8 +1,9 @@
 """Whether a run folder is as it was written: checksums of its files, and figures that follow from its predictions."""
 
 import hashlib
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, figures
 from cancernet.evaluation.metrics import METRICS, RANKS, confusion
+from cancernet.evaluation.records import write_record
 from cancernet.evaluation.results import Completeness, TestMetrics
 
 ROUNDED = 2e-3
@@ -18,12 +20,23 @@ EXACT = 1e-6
 """Between machines the last digits of a logarithm differ."""
 
 
-def checksums(paths: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of files by name, in hexadecimal digits, as `sha256sum` prints it."""
+def write_sealed(path: Path, record: Completeness, files: Sequence[str]) -> None:
+    """Write a record with the checksums of the files next to it that it belongs to, and of its own entries."""
+    others = _checksums(path.with_name(name) for name in files)
+    write_record(path, record.model_copy(update={"sha256": others}))
+    write_record(path, record.model_copy(update={"sha256": others | _checksums([path])}))
+
+
+def _checksums(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of files by name; of a record, that of its entries without its own checksum."""
     found = {}
     for path in paths:
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            entries = json.loads(content)
+            others = {name: value for name, value in entries["sha256"].items() if name != path.name}
+            content = json.dumps(entries | {"sha256": others}, sort_keys=True).encode()
+        found[path.name] = hashlib.sha256(content).hexdigest()
     return found
 
 
@@ -40,7 +53,7 @@ def check_files(folder: Path, recorded: Mapping[str, str] | None, again: str) ->
     """
     present = [folder / name for name in recorded or {} if (folder / name).is_file()]
     try:
-        found = checksums(present)
+        found = _checksums(present)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); {again}") from error
     for name, checksum in found.items():

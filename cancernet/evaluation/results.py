@@ -44,7 +44,9 @@ class Completeness(Record):
 
     whole: bool = Field(default=True, description="false for a part: under limit_test_batches, limit_predict_batches.")
     extent: Extent | None = Field(default=None, description="Patches run; null in files of version 0.1.0.")
-    sha256: dict[str, str] | None = Field(default=None, description="Checksums of the files next to this one, by name.")
+    sha256: dict[str, str] | None = Field(
+        default=None, description="Checksums by name: of the files next to this one, of its own entries."
+    )
 
     @property
     def part_of(self) -> str | None:

@@ -1,6 +1,6 @@
 """Read and write a run folder: what `fit`, `test`, `predict` and `context` leave there, checked when it is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pandas as pd
 from cancernet.errors import InputError, one_line
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import draw_confusion_matrix
-from cancernet.evaluation.integrity import check_figures, check_files, checksums, refuse_part
+from cancernet.evaluation.integrity import check_figures, check_files, refuse_part, write_sealed
 from cancernet.evaluation.pictures import Pictures
 from cancernet.evaluation.records import read_record, write_record
 from cancernet.evaluation.results import Completeness, ContextResult, Origin, PredictionsOrigin, TestMetrics
@@ -114,19 +114,13 @@ def write_tested(folder: Path, metrics: TestMetrics, table: pd.DataFrame, pictur
     with replacing(folder / CONFUSION_MATRIX) as path:
         figure.savefig(path, format="png")
     # Last, as its checksums belong to the others: a test that is interrupted here is found by them.
-    _write_sealed(folder, METRICS, metrics, (*PREDICTIONS, PICTURES, CONFUSION_MATRIX))
+    write_sealed(folder / METRICS, metrics, (*PREDICTIONS, PICTURES, CONFUSION_MATRIX))
 
 
 def write_predicted(folder: Path, origin: PredictionsOrigin, table: pd.DataFrame) -> None:
     """Write predictions that are not evaluated, and what they come from."""
     _write_predictions(folder, table)
-    _write_sealed(folder, ORIGIN, origin, PREDICTIONS)
-
-
-def _write_sealed(folder: Path, name: str, record: Completeness, files: Sequence[str]) -> None:
-    """Write a record with the checksums of the files that it belongs to."""
-    sha256 = checksums(folder / file for file in files)
-    write_record(folder / name, record.model_copy(update={"sha256": sha256}))
+    write_sealed(folder / ORIGIN, origin, PREDICTIONS)
 
 
 def _write_predictions(folder: Path, table: pd.DataFrame) -> None:

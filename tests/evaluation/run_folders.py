@@ -117,9 +117,12 @@ def draw_run(
 
 
 def edit_metrics(folder: Path, **entries: Any) -> None:
-    """Overwrite entries of a metrics.json."""
+    """Overwrite entries of a metrics.json, as if they had been found."""
     path = folder / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
+    content = json.loads(path.read_text(encoding="utf-8")) | entries
+    if content["sha256"] is not None:
+        content["sha256"].pop("metrics.json")
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def replace_predictions(folder: Path, table: pd.DataFrame, **origin: Any) -> None:

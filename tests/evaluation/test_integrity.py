@@ -72,6 +72,20 @@ def test_other_figures_are_compared_where_the_version_is_known(name, folder, cap
     assert f"says {name} 0.123" in only_line(capsys)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(leaks=True),
+        lambda content: content["per_case"][0].update(auroc=0.99),
+        lambda content: content["environment"].update(commit="f" * 40),
+    ],
+)
+def test_an_entry_that_follows_from_no_prediction_is_guarded_too(change, folder, capsys):
+    edit(folder / "metrics.json", change)
+    assert main(["report", str(folder)]) == 2
+    assert "metrics.json: was changed after it was written" in only_line(capsys)
+
+
 @pytest.mark.parametrize("name", ["predictions.csv", "confusion_matrix.png"])
 def test_a_file_that_was_changed_is_named(name, folder, capsys):
     with (folder / name).open("ab") as file:

