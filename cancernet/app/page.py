@@ -15,7 +15,7 @@ from cancernet.app.answer import Kind, answer
 from cancernet.data.store.decode import SIDE
 from cancernet.data.synthetic.archive import DEFAULT_SEED
 from cancernet.data.synthetic.tissue import draw_slide
-from cancernet.errors import InputError, one_line
+from cancernet.errors import InputError
 from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS
 from cancernet.slides.predictor import Predictor
 
@@ -169,5 +169,5 @@ def listen(page: gr.Blocks, host: str, port: int, upload_limit: int) -> str:
             app_kwargs={"middleware": [Middleware(Policy)]},
         )
     except OSError as error:
-        raise InputError(f"serve: cannot listen on {host}:{port} ({one_line(error)}); give another --port") from error
+        raise InputError(f"serve: cannot listen on {host}:{port}, perhaps it is taken; give another --port") from error
     return address
