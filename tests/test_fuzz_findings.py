@@ -2,8 +2,10 @@
 
 import io
 import json
+import struct
 import zipfile
 
+import h5py
 import pytest
 
 from cancernet.data.splits import make_split
@@ -69,6 +71,20 @@ def test_a_record_of_what_was_seen_with_other_entries(change):
 @pytest.mark.parametrize("optimizer", [{"nGme": "adamw"}, "adamw", {1: 2}])
 def test_a_checkpoint_with_settings_of_other_names(optimizer):
     assert "record of its optimizer" in refused(recorded_settings, {"hyper_parameters": {"optimizer": optimizer}})
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_heap_of_hdf5_that_its_library_would_read_for_ever(number, tmp_path):
+    file = tmp_path / "weights.h5"
+    with h5py.File(file, "w") as content:
+        for name in ("backend", "keras_version", "model_config"):
+            content.attrs[name] = "{}"
+    whole = bytearray(file.read_bytes())
+    assert "not a Sequential" in refused(read_weights, file)
+    place = whole.index(b"GCOL") + 16 + 24 * number  # each object has 16 bytes before its own 8
+    struct.pack_into("<Q", whole, place + 8, 2**64 - 16)
+    file.write_bytes(whole)
+    assert "larger than the heap that holds it" in refused(read_weights, file)
 
 
 def keras_archive(path, change):

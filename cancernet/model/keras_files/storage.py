@@ -7,7 +7,9 @@ under `model_weights`, with a `model_config` (`save`).
 
 import io
 import json
+import mmap
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from cancernet.errors import InputError, brief
 from cancernet.model.keras_files.layers import StoredLayer, read_counted_layers, read_named_layers
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+HEAP_MAGIC = b"GCOL\1\0\0\0"
 LARGEST_MEMBER = 1 << 30
 """Most bytes of a member of an archive; a larger one is refused unread. CancerNet and its optimiser: 15 million."""
 SOURCE_ATTRIBUTE = "cancernet"
@@ -58,6 +61,8 @@ def read_file(path: Path) -> Stored:
         magic = file.read(8)
     try:
         if magic == HDF5_MAGIC:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                refuse_endless_heaps(mapped)
             with h5py.File(path, "r") as content:
                 return _read_hdf5(path, content)
         if magic.startswith(b"PK\x03\x04"):
@@ -82,7 +87,9 @@ def _read_archive(path: Path) -> Stored:
         if not isinstance(config, dict):
             raise ValueError("config.json is not an object")
         refuse_code(path, config)
-        with h5py.File(io.BytesIO(_member(path, archive, "model.weights.h5")), "r") as content:
+        weights = _member(path, archive, "model.weights.h5")
+        refuse_endless_heaps(weights)
+        with h5py.File(io.BytesIO(weights), "r") as content:
             stored = _read_hdf5(path, content)
     return Stored(stored.layers, stored.ordered, config, "Keras archive (.keras)", stored.note)
 
@@ -110,6 +117,28 @@ def _read_hdf5(path: Path, content: h5py.File) -> Stored:
         )
     layout = "weights of Keras 1 or 2 (.h5)" if config is None else "whole model in HDF5 (.h5)"
     return Stored(read_named_layers(named), ordered=True, config=config, layout=layout, note=note or {})
+
+
+def refuse_endless_heaps(content: bytes | mmap.mmap) -> None:
+    """Refuse HDF5 with an object larger than the heap that holds it: its library would read in a circle, for ever.
+
+    Args:
+        content: The file. A heap is "GCOL", its version, its size, and objects of a number, a size and their bytes.
+
+    Raises:
+        ValueError: There is such an object.
+    """
+    heap = content.find(HEAP_MAGIC)
+    while heap >= 0:
+        place, (size,) = heap + 16, struct.unpack("<Q", content[heap + 8 : heap + 16].ljust(8, b"\0"))
+        while place + 16 <= min(heap + size, len(content)):
+            number, _, _, length = struct.unpack("<HHIQ", content[place : place + 16])
+            if number == 0:  # what is free
+                break
+            if length > size:
+                raise ValueError("an object in it is larger than the heap that holds it")
+            place += 16 + -(-length // 8) * 8
+        heap = content.find(HEAP_MAGIC, heap + 1)
 
 
 def refuse_code(path: Path, config: dict[str, Any]) -> None:
