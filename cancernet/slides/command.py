@@ -1,6 +1,7 @@
 """`cancernet map`: regions and whole slides from the command line."""
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -77,15 +78,16 @@ def _map_file(
     source.close()
     plan = plan_of(predictor, source, stride, tissue)
     plan["truth"] = None if truth is None else [str(truth.resolve()), truth.stat().st_mtime_ns if truth.exists() else 0]
+    digest = hashlib.blake2b(json.dumps(plan).encode(), digest_size=16).hexdigest()
     if (folder / SUMMARY).is_file():
         summary = read_record(MapSummary, folder / SUMMARY, "remove this folder and run again")
-        if summary.plan == plan:
+        if summary.plan == digest:
             return f"{show(str(folder))}: done before; {say(summary)}"
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and was not written by map; give another --output")
     work = folder.parent / f".{folder.name}.unfinished"
     found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
-    write_map(found, folder, truth, plan)
+    write_map(found, folder, truth, digest)
     shutil.rmtree(work)
     return f"{show(str(folder))}: {say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
 

@@ -25,7 +25,7 @@ from cancernet.slides.images import ImageLike, resize
 from cancernet.slides.opening import open_source
 from cancernet.slides.predictor import Predictor
 from cancernet.slides.source import Pixels, Source
-from cancernet.slides.tiles import LEAST_TISSUE, IntArray, Stride, choose_tiles, read_tiles
+from cancernet.slides.tiles import IntArray, Stride, choose_tiles, read_tiles
 from cancernet.slides.tissue import Mask, find_tissue, require_bright_field, shares, stain_warning
 from cancernet.slides.tissue_map import TissueMap
 
@@ -71,16 +71,17 @@ def map_image(
     with closing(open_source(image, mpp)) as source:
         overview = source.overview(OVERVIEW)
         require_bright_field(overview, source.name)
-        mask = find_mask(source, overview) if tissue else np.ones(overview.shape[:2], bool)
+        looks_like_tissue = find_mask(source, overview)
+        mask = looks_like_tissue if tissue else np.ones_like(looks_like_tissue)
         width, height = source.size_at(source.factor)
         cells = _cell_shares(mask, source, -(-width // stride), -(-height // stride), stride)
-        left, top = choose_tiles(width, height, stride, cells, LEAST_TISSUE if tissue else 0.0)
+        left, top = choose_tiles(width, height, stride, cells, everything=not tissue)
         if not len(left):
             raise InputError(
                 f"{source.name}: no tissue found, all of it looks like glass; --tissue false maps all of it"
             )
         stains = _measure_stains(source, predictor, left, top)
-        notes = _notes(source, predictor, overview, mask, tissue)
+        notes = _notes(source, predictor, overview, looks_like_tissue, tissue)
         for note in notes:
             log.warning("%s: %s", source.name, note)
         plan = {**plan_of(predictor, source, stride, tissue), "tiles": len(left)}

@@ -1,7 +1,6 @@
 """Write a map into a folder that appears when it is complete."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ CHUNK = 100_000
 """Rows of a table that are text at a time."""
 
 
-def write_map(found: TissueMap, folder: Path, truth: Path | None = None, plan: dict[str, Any] | None = None) -> Path:
+def write_map(found: TissueMap, folder: Path, truth: Path | None = None, plan: str = "") -> Path:
     """Write what a model says of a region or a slide.
 
     `predictions.csv` and `.parquet` (a row a tile), `map.png`, `map.tif` (raw values, with resolution), `map.geojson`
@@ -30,7 +29,7 @@ def write_map(found: TissueMap, folder: Path, truth: Path | None = None, plan: d
         found: The map.
         folder: Absent or empty, or one that this function wrote, which is replaced.
         truth: An expert's mask of the same region, to compare with.
-        plan: What decided the map.
+        plan: Hash of what decided the map.
 
     Returns:
         The folder.

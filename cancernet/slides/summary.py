@@ -1,7 +1,7 @@
 """`summary.json` of a map, as types, and how they are filled."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -69,10 +69,10 @@ class MapSummary(Record):
     synthetic_training: bool = Field(description="A program drew what trained the model.")
     assumptions: list[str]
     truth: Agreement | None = None
-    plan: dict[str, Any] = Field(default_factory=dict, description="What decided the map; another run compares it.")
+    plan: str = Field(default="", description="Hash of all that decided the map; another run compares it.")
 
 
-def summarise(found: TissueMap, truth: Agreement | None = None, plan: dict[str, Any] | None = None) -> MapSummary:
+def summarise(found: TissueMap, truth: Agreement | None = None, plan: str = "") -> MapSummary:
     """Collect the figures of a map."""
     source, predictions, stains = found.source, found.predictions, found.stains
     area = found.tissue_area
@@ -103,7 +103,7 @@ def summarise(found: TissueMap, truth: Agreement | None = None, plan: dict[str, 
         synthetic_training=found.predictor.synthetic,
         assumptions=list(predictions.notes),
         truth=truth,
-        plan=plan or {},
+        plan=plan,
     )
 
 

@@ -24,7 +24,7 @@ MOST_THREADS = 8
 IntArray = NDArray[np.int64]
 
 
-def starts(extent: int, stride: int) -> IntArray:
+def starts(extent: int, stride: int, least: int = SIDE // 2) -> IntArray:
     """Return where tiles start along one side of a slide.
 
     Between the tiles of the plain grid, those of a smaller stride lie wholly on the slide; at its far edge a tile of
@@ -33,18 +33,19 @@ def starts(extent: int, stride: int) -> IntArray:
     Args:
         extent: Of the slide in pixels of the network.
         stride: From one tile to the next.
+        least: Pixels of the last tile that lie on the slide; what is mostly repeated says little.
 
-    >>> starts(120, 50).tolist(), starts(120, 25).tolist(), starts(103, 50).tolist()
-    ([0, 50, 100], [0, 25, 50, 100], [0, 50])
+    >>> starts(130, 50).tolist(), starts(130, 25).tolist(), starts(103, 50).tolist(), starts(103, 50, least=1).tolist()
+    ([0, 50, 100], [0, 25, 50, 75, 100], [0, 50], [0, 50, 100])
     """
     start = np.arange(0, extent, stride, dtype=np.int64)
     reaches = extent - start
-    on_grid = (start % SIDE == 0) & (reaches >= LEAST_TISSUE * SIDE)
+    on_grid = (start % SIDE == 0) & (reaches >= least)
     return start[(start == 0) | on_grid | (reaches >= SIDE)]
 
 
 def choose_tiles(
-    width: int, height: int, stride: int, tissue: NDArray[np.float64], least: float = LEAST_TISSUE
+    width: int, height: int, stride: int, tissue: NDArray[np.float64], everything: bool = False
 ) -> tuple[IntArray, IntArray]:
     """Return the tiles that hold tissue, from top to bottom and from left to right.
 
@@ -53,16 +54,16 @@ def choose_tiles(
         height: Likewise.
         stride: From one tile to the next.
         tissue: (R, C) share of tissue in each cell of `stride` x `stride` pixels.
-        least: Share of a tile that tissue must fill.
+        everything: Take tiles without tissue too, and those at the edge of which little lies on the slide.
 
     Returns:
         (N,) left and (N,) upper edge of each tile, in pixels of the network.
     """
-    left, top = starts(width, stride), starts(height, stride)
+    left, top = (starts(side, stride, 1 if everything else SIDE // 2) for side in (width, height))
     cells = SIDE // stride
     padded = np.pad(tissue, ((0, cells), (0, cells)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (cells, cells)).mean(axis=(2, 3))
-    row, column = np.nonzero(windows[np.ix_(top // stride, left // stride)] >= least)
+    row, column = np.nonzero(windows[np.ix_(top // stride, left // stride)] >= (0.0 if everything else LEAST_TISSUE))
     return left[column], top[row]
 
 
