@@ -68,7 +68,7 @@ def draw_map(found: TissueMap) -> Figure:
     if found.tissue is not None:
         edges.append((found.tissue, source.width / found.tissue.shape[1], TISSUE, 0.8))
     for mask, cell, colour, line in edges:
-        rings = shapely.get_rings(outline(mask, cell, source.width, source.height))
+        rings = shapely.get_rings(shapely.get_parts(outline(mask, cell, source.width, source.height)))
         lines = [shapely.get_coordinates(ring) * shrink - 0.5 for ring in rings]
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=line))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

@@ -14,6 +14,7 @@ from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
 from cancernet.slides.geometry import outline
+from cancernet.slides.pictures import draw_map
 from cancernet.slides.summary import MapSummary
 from tests.output import only_line
 from tests.slides.drawing import draw_tissue, write_checkpoint, write_pyramid
@@ -104,6 +105,14 @@ def test_an_outline_keeps_holes_and_pieces_apart():
     assert sorted(part.area for part in found.geoms) == [4.0, 24 * 4.0 - 5 * 2.0]
     assert sum(len(part.interiors) for part in found.geoms) == 1
     assert outline(np.zeros((2, 2), bool), 1.0, 2.0, 2.0).is_empty
+
+
+def test_every_piece_of_tissue_is_outlined_in_the_picture(predictor):
+    two = np.concatenate([draw_tissue(200, 200), draw_tissue(200, 200)], axis=1)
+    found = predictor.map(two)
+    called, tissue = draw_map(found).axes[0].collections
+    assert len(tissue.get_paths()) == 4, "two pieces with a gap each"
+    assert bool(called.get_paths()) == bool(found.called.any())
 
 
 def test_the_summary_adds_up(folder, found):
