@@ -15,5 +15,10 @@ def read_index(path: Path) -> pd.DataFrame:
     """
     # Not read ahead: the compressed file need not lie in memory next to its content.
     table = parquet.read_table(path, read_dictionary=["case"], pre_buffer=False).unify_dictionaries()
+    # In one piece: to take a few rows of strings in many pieces, Arrow would join all of them each time.
+    table = table.combine_chunks()
     strings = {pyarrow.string(): pd.StringDtype("pyarrow")}
-    return table.to_pandas(split_blocks=True, self_destruct=True, types_mapper=strings.get)
+    frame = table.to_pandas(split_blocks=True, self_destruct=True, types_mapper=strings.get)
+    del table
+    pyarrow.default_memory_pool().release_unused()
+    return frame
