@@ -78,3 +78,11 @@ def test_the_middle_of_an_epoch_under_another_order_is_refused(original_run, tmp
     options = [*arguments, f"--ckpt_path={kept}", f"--trainer.default_root_dir={tmp_path}", "--data.batch_size=16"]
     assert main(["fit", *options]) == 2
     assert "in the middle of an epoch needs the same batch_size as before (32, now 16)" in only_line(capsys)
+
+
+@pytest.mark.parametrize("kept", ["epoch-1/checkpoints/last.ckpt", "epoch-1-latest/checkpoints/latest.ckpt"])
+def test_a_run_whose_length_is_given_in_steps_goes_on(kept, data, tmp_path):
+    steps = ["--trainer.max_epochs=-1", "--trainer.max_steps=15", "--checkpoint.every_n_train_steps=4"]
+    arguments = ["--config=configs/original.yaml", *SMALL, *QUIET, *data, *steps]
+    whole = fit(tmp_path / "whole", *arguments, KEEP)
+    assert_same_run(resume(tmp_path / "resumed", whole / "kept" / kept, *arguments), whole)

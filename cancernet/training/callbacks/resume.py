@@ -35,6 +35,8 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the state, when nothing but training is left to draw random numbers."""
+        if trainer.fit_loop.restarted_on_epoch_end:
+            _begin_next_epoch(trainer.fit_loop)
         state, self._restored = self._restored, None
         if state is None:
             return
@@ -51,6 +53,14 @@ class ExactResume(Callback):
         own = processes[trainer.global_rank]
         _restore_generators(own["generators"], pl_module.device)
         pl_module.train_metrics.restore(own["metrics"])  # type: ignore[operator, union-attr]
+
+
+def _begin_next_epoch(loop: Any) -> None:
+    """Begin the epoch after the one that had ended; with `max_steps` Lightning would end that one a second time."""
+    loop.epoch_progress.increment_completed()
+    loop._restarting = loop.epoch_loop.restarting = False  # the latter also in the loops below
+    loop.reset_restart_stage()
+    loop.epoch_loop.reset_restart_stage()
 
 
 def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:
