@@ -120,24 +120,24 @@ def _read_hdf5(path: Path, content: h5py.File) -> Stored:
 
 
 def refuse_endless_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse HDF5 with an object larger than the heap that holds it: its library would read in a circle, for ever.
+    """Refuse HDF5 with a heap whose objects lead nowhere: its library would read in a circle, for ever.
 
     Args:
-        content: The file. A heap is "GCOL", its version, its size, and objects of a number, a size and their bytes.
+        content: The file. A heap is "GCOL", its version, its size, and objects of a number, a size and their bytes;
+            number 0 is what is free, and its size is that of all of it.
 
     Raises:
-        ValueError: There is such an object.
+        ValueError: An object is empty or larger than its heap.
     """
     heap = content.find(HEAP_MAGIC)
     while heap >= 0:
         place, (size,) = heap + 16, struct.unpack("<Q", content[heap + 8 : heap + 16].ljust(8, b"\0"))
         while place + 16 <= min(heap + size, len(content)):
             number, _, _, length = struct.unpack("<HHIQ", content[place : place + 16])
-            if number == 0:  # what is free
-                break
-            if length > size:
-                raise ValueError("an object in it is larger than the heap that holds it")
-            place += 16 + -(-length // 8) * 8
+            step = length if number == 0 else 16 + -(-length // 8) * 8
+            if not 0 < step <= size:
+                raise ValueError("an object in a heap of it is empty, or larger than the heap")
+            place += step
         heap = content.find(HEAP_MAGIC, heap + 1)
 
 
