@@ -1,6 +1,5 @@
-"""Read and write a run folder: what `fit`, `test`, `predict` and `context` leave there, checked when it is read."""
+"""Read and write a run folder: what `fit`, `test` and `predict` leave there, checked when it is read."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.evaluation.figures import draw_confusion_matrix
 from cancernet.evaluation.integrity import check_figures, check_files, refuse_part, write_sealed
 from cancernet.evaluation.pictures import Pictures
-from cancernet.evaluation.records import read_record, write_record
-from cancernet.evaluation.results import Completeness, ContextResult, Origin, PredictionsOrigin, TestMetrics
-from cancernet.files import replacing, write_text
+from cancernet.evaluation.records import read_record
+from cancernet.evaluation.results import Completeness, Origin, PredictionsOrigin, TestMetrics
+from cancernet.files import replacing
 
 CONFIGURATION = "config.yaml"
 SPLIT = "split.csv"
@@ -29,7 +28,6 @@ MODEL_CARD = "model_card.md"
 
 AGAIN = "run `cancernet test` (or `predict`) again"
 SPLIT_AGAIN = "copy the file that `fit` wrote, or remove this one"
-CONTEXT_AGAIN = "run `cancernet context` again, or remove it"
 UNLABELLED = "the class of its patches is not known, so nothing can be evaluated; predict patches with labels"
 COLUMNS = ("path", "case", "x", "y", "part", "label", "logit", "probability")
 NUMBERS = ("x", "y", "label", "logit", "probability")
@@ -131,12 +129,6 @@ def _write_predictions(folder: Path, table: pd.DataFrame) -> None:
         table.to_parquet(path, index=False)
 
 
-def write_context(folder: Path, stem: str, result: ContextResult, table: pd.DataFrame) -> tuple[Path, Path]:
-    """Write `STEM.csv` and `STEM.json` of the context stage; return both paths."""
-    text = table.to_csv(index=False, float_format="%.9g")
-    return write_text(folder / f"{stem}.csv", text), write_record(folder / f"{stem}.json", result)
-
-
 def read_run(folder: str | Path) -> Run:
     """Read a run folder.
 
@@ -196,31 +188,6 @@ def read_whole(folder: Path) -> tuple[pd.DataFrame, Origin]:
         check_figures(folder / METRICS, read_metrics(folder), tested, AGAIN)
     check_files(folder, completeness.sha256, AGAIN)
     return predictions, origin
-
-
-def read_contexts(folder: Path) -> Iterator[tuple[Path, ContextResult]]:
-    """Read each result of the context stage in a run folder, or in a `predict-...` folder there, by path.
-
-    Raises:
-        InputError: One is broken.
-    """
-    for path in sorted([*folder.glob("context*.json"), *folder.glob("predict-*/context*.json")]):
-        yield path, read_record(ContextResult, path, CONTEXT_AGAIN)
-
-
-def read_context_table(path: Path) -> pd.DataFrame:
-    """Read the patches of a context result: the CSV file next to its JSON file.
-
-    Raises:
-        InputError: It is missing or broken.
-    """
-    path = path.with_suffix(".csv")
-    columns = ["case", "x", "y", "label", "probability", "context_probability", "neighbours"]
-    try:
-        table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)[columns]
-        return table.assign(**{name: pd.to_numeric(table[name]) for name in columns[1:]})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {CONTEXT_AGAIN}") from error
 
 
 def read_split(folder: Path) -> pd.DataFrame | None:

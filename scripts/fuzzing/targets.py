@@ -115,7 +115,8 @@ def make_stores(folder: Path) -> Target:
 def make_runs(folder: Path) -> Target:
     """A run folder: one of its files is what is given; the first byte tells which."""
     from cancernet.evaluation.context.cases import parts_of_cases
-    from cancernet.evaluation.run_folder import read_contexts, read_origin, read_predictions, read_run, read_split
+    from cancernet.evaluation.context_files import read_contexts
+    from cancernet.evaluation.run_folder import read_origin, read_predictions, read_run, read_split
     from tests.evaluation.run_folders import draw_run
 
     run_folder = draw_run(folder / "run", cases=3, side=3, draws=20)

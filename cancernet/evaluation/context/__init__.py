@@ -13,9 +13,10 @@ from rich.text import Text
 from cancernet.errors import InputError
 from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.evaluation import evaluate_context
+from cancernet.evaluation.context_files import write_context
 from cancernet.evaluation.report.formatting import NAMES, cell, threshold
 from cancernet.evaluation.results import ContextResult
-from cancernet.evaluation.run_folder import read_whole, write_context
+from cancernet.evaluation.run_folder import read_whole
 
 __all__ = ["context"]
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from cancernet.evaluation.context_files import read_context_table, read_contexts
 from cancernet.evaluation.grid import lay_out
 from cancernet.evaluation.report import maps
 from cancernet.evaluation.report.pooling import Subject
 from cancernet.evaluation.results import ContextResult
-from cancernet.evaluation.run_folder import read_context_table, read_contexts
 
 CROWDED = 0.5
 """Share of its neighbourhood that the median patch of a case must have for the case to be worth a map."""
