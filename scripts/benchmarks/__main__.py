@@ -24,6 +24,7 @@ SECTIONS = {
     "prepare": "packing a zip and a folder, against a loop over Pillow",
     "entries": "packing a zip of many entries: memory over all processes",
     "memory": "anonymous memory of a short fit on stores of many patches",
+    "slides": "from slide to map through OpenSlide, and reading, network and writing alone",
     "startup": "--help, and fit to its first step on a large store",
 }
 IN_PRECISIONS = ("step", "inference", "networks", "epoch")
@@ -87,6 +88,10 @@ def _measurement(section: str, options: argparse.Namespace, folder: Path) -> Cal
         from scripts.benchmarks.memory import measure_memory
 
         return lambda: {"memory of fit": measure_memory(folder, options.store_patches, options.batches[0])}
+    if section == "slides":
+        from scripts.benchmarks.slides import measure_slides
+
+        return lambda: measure_slides(folder, options.tiles, options.rounds)
     if section == "entries":
         return lambda: {f"prepare, a zip of {options.entries:,} entries": measure_entries(folder, options.entries)}
     return lambda: measure_packing(folder, options.files, options.rounds, options.workers)
@@ -117,6 +122,7 @@ def _parse(arguments: list[str]) -> Any:
         help="sizes of the stores for memory (277524 2000000 5300000)",
     )
     parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
+    parser.add_argument("--tiles", type=int, default=20_000, help="tiles of the drawn slide (20000)")
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the synthetic zip (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")
     parser.add_argument("--tensorflow-python", metavar="PATH", help="interpreter with tensorflow and keras")
