@@ -60,7 +60,21 @@ class Subject:
         return json.dumps(self.metadata)
 
 
-class ServedNetwork(nn.Module):
+class _Calibrated(nn.Module):
+    """A network and the divisor of its logits.
+
+    Args:
+        network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
+        temperature: Divisor of the logits, above 0.
+    """
+
+    def __init__(self, network: TorchNetwork, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+
+class ServedNetwork(_Calibrated):
     """Patches (B, H, W, 3), uint8 or float32 from 0 to 255, to calibrated probabilities (B, classes).
 
     Args:
@@ -73,18 +87,13 @@ class ServedNetwork(nn.Module):
         torch.Size([4, 2])
     """
 
-    def __init__(self, network: TorchNetwork, temperature: float) -> None:
-        super().__init__()
-        self.network = network
-        self.temperature = temperature
-
     def forward(self, image: Tensor) -> Tensor:
         """Scale, run the network, divide by the temperature, and apply softmax or sigmoid."""
         logits = self.network(image.permute(0, 3, 1, 2).float() * SCALE) / self.temperature
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
 
-class TileNetwork(nn.Module):
+class TileNetwork(_Calibrated):
     """Tiles (B, 3, H, W), float32 in [0, 1], to two logits (B, 2) whose softmax is the calibrated probability.
 
     Two for a network of one unit too: QuPath's extension applies the softmax to whatever a model returns.
@@ -98,11 +107,6 @@ class TileNetwork(nn.Module):
         >>> tiles(torch.zeros(4, 3, 50, 50)).shape
         torch.Size([4, 2])
     """
-
-    def __init__(self, network: TorchNetwork, temperature: float) -> None:
-        super().__init__()
-        self.network = network
-        self.temperature = temperature
 
     def forward(self, image: Tensor) -> Tensor:
         """Run the network, and divide by the temperature."""

@@ -53,23 +53,6 @@ def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt")
 
 
-@pytest.fixture(scope="module")
-def patches():
-    return np.random.default_rng(0).integers(0, 256, (4, 50, 50, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def noise(monkeypatch, patches):
-    """Noise instead of synthetic tissue, which takes a second."""
-    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
-
-
-@pytest.fixture
-def agreeing(monkeypatch):
-    """A check that finds no difference, for tests of other things."""
-    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("nothing", 0.0)])
-
-
 def probabilities(checkpoint, patches, temperature=TEMPERATURE):
     content = torch.load(checkpoint, weights_only=True)
     task = ClassificationTask(**trusted_network_config(content))

@@ -1,13 +1,11 @@
 import json
 
 import jsonschema
-import numpy as np
 import pytest
 
 from cancernet.cli import main
 from cancernet.errors import InputError
-from cancernet.export import command
-from cancernet.export.check import Agreement, run_elsewhere
+from cancernet.export.check import run_elsewhere
 from cancernet.export.command import export
 from tests.export.test_export import TEMPERATURE, probabilities, write_checkpoint
 
@@ -36,23 +34,6 @@ SCHEMA = {
     ],
 }
 """What WSInfer's zoo asks of a configuration; scripts/interop holds one against the package itself."""
-
-
-@pytest.fixture
-def patches():
-    return np.random.default_rng(0).integers(0, 256, (5, 50, 50, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def noise(monkeypatch, patches):
-    """Noise instead of synthetic tissue, which takes a second."""
-    monkeypatch.setattr(command, "_synthetic_patches", lambda count: patches)
-
-
-@pytest.fixture
-def agreeing(monkeypatch):
-    """A check that finds no difference, for tests of other things: the real one starts a process."""
-    monkeypatch.setattr(command, "check", lambda *arguments: [Agreement("nothing", 0.0)])
 
 
 def write_folder(tmp_path, **network):
