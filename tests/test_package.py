@@ -42,7 +42,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         names = set(archive.namelist())
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"cancernet"}
-    assert {"cancernet/py.typed", "cancernet/evaluation/report/templates/report.html.j2"} <= names
+    templates = {
+        f"cancernet/{name}" for name in ("evaluation/report/templates/report.html.j2", "slides/templates/slide.html.j2")
+    }
+    assert {"cancernet/py.typed", *templates} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "benchmark" in name or "studies" in name]
 

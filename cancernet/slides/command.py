@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from cancernet.data.archive.listing import show
@@ -61,7 +62,8 @@ def map_files(
             failed += 1
             print(f"failed: {error}", flush=True)
     if failed:
-        raise InputError(f"map: {failed} of {len(files)} inputs failed, as said above; the others are in {output}")
+        others = f"; the others are in {output}" if failed < len(files) else ""
+        raise InputError(f"map: {failed} of {len(files)} inputs failed, as said above{others}")
 
 
 def _map_file(
@@ -86,7 +88,13 @@ def _map_file(
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and was not written by map; give another --output")
     work = folder.parent / f".{folder.name}.unfinished"
-    found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
+    try:
+        found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
+    except InputError:  # a damaged file is not gone on with
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # it holds other results, or was never made
+            folder.parent.rmdir()
+        raise
     write_map(found, folder, truth, digest)
     shutil.rmtree(work)
     return f"{show(str(folder))}: {say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"

@@ -15,6 +15,7 @@ from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
 from cancernet.slides.geometry import outline
 from cancernet.slides.pictures import draw_map
+from cancernet.slides.predictor import Predictor
 from cancernet.slides.summary import MapSummary
 from tests.output import only_line
 from tests.slides.drawing import draw_tissue, write_checkpoint, write_pyramid
@@ -207,6 +208,15 @@ def test_what_cannot_be_mapped_gets_one_line_and_leaves_nothing(
     assert main(["map", str(checkpoint), *arguments]) == 2
     assert words in only_line(capsys)
     assert not (tmp_path / "maps").exists()
+
+
+def test_what_fails_on_the_way_leaves_nothing(checkpoint, pixels, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(pixels).save("region.png")
+    monkeypatch.setattr(Predictor, "logits", lambda self, patches, stains=None: np.full(len(patches), np.nan))
+    assert main(["map", str(checkpoint), "region.png"]) == 2
+    assert "logits that are not finite" in only_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["region.png"]
 
 
 def test_a_foreign_folder_is_not_written_into(checkpoint, pixels, tmp_path, capsys):
