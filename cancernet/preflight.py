@@ -37,6 +37,8 @@ def preflight(command: str, words: list[str]) -> None:
     if command in ("fit", "validate", "test", "predict"):
         settings = _environment(command) | _settings(options)
         _require_checkpoint_option(command, settings)
+        if command != "fit":
+            settings.setdefault("data.cache", _recorded_cache(str(settings.get("ckpt_path"))))
         checks = {"ckpt_path": _check_resumed, "data.split": _check_split, "model.weights": _check_weights}
     else:
         settings = dict(options)
@@ -45,6 +47,8 @@ def preflight(command: str, words: list[str]) -> None:
             for place in places if further else places[:1]:
                 first(place)
         checks = {"split": _check_split}
+        if command == "calibrate" and places:
+            settings.setdefault("cache", _recorded_cache(places[0]))
     for name, check in checks.items():
         if isinstance(value := settings.get(name), str) and value not in ("", "null"):
             check(value)
@@ -148,6 +152,12 @@ def _require_checkpoint_option(command: str, settings: Settings) -> None:
         raise needs_checkpoint(command)
 
 
+def _recorded_cache(checkpoint: str) -> Any:
+    """Return the cache folder that a checkpoint's run used, by the configuration in its folder; None where unknown."""
+    file = Path(checkpoint).expanduser().resolve().parent.parent / "config.yaml"
+    return _read_config(str(file)).get("data.cache") if file.is_file() else None
+
+
 def _check_resumed(path: str) -> None:
     if path.partition(":")[0] not in CHECKPOINT_WORDS and "://" not in path:
         _check_checkpoint(path)
@@ -200,6 +210,7 @@ _OF_PLACES: dict[str, tuple[Callable[[str], None], bool]] = {
     "calibrate": (_check_checkpoint, False),
     "export": (_check_checkpoint, False),
     "map": (_check_checkpoint, False),
+    "serve": (_check_checkpoint, False),
     "convert": (_check_file, False),
     "report": (_check_run, True),
     "compare": (_check_run, True),

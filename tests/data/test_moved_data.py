@@ -24,6 +24,22 @@ def test_the_store_of_an_archive_that_is_gone_is_used_and_that_is_said(tmp_path,
     assert f"{archive} does not exist any more; its store {packed.path}" in capsys.readouterr().err
 
 
+def test_the_cache_is_that_of_the_run_where_none_is_given(tmp_path):
+    archive = write_zip(tmp_path / "slides.zip", clean_files())
+    find_store(archive, tmp_path / "cache", workers=1)
+    archive.unlink()
+    checkpoint = write_zip(tmp_path / "run" / "checkpoints" / "best.ckpt", {"archive/data.pkl": b""})
+    for command, words in (
+        ("test", [f"--ckpt_path={checkpoint}", f"--data.root={archive}"]),
+        ("calibrate", [str(checkpoint), f"--root={archive}"]),
+    ):
+        (tmp_path / "run" / "config.yaml").write_text("data: {cache: null}\n")
+        with pytest.raises(InputError, match="slides.zip does not exist"):
+            preflight(command, words)
+        (tmp_path / "run" / "config.yaml").write_text(f"data: {{cache: {tmp_path}/cache}}\n")
+        preflight(command, words)
+
+
 def test_the_store_of_another_archive_of_that_name_is_named_and_not_used(tmp_path):
     packed = find_store(write_zip(tmp_path / "a" / "slides.zip", clean_files()), tmp_path / "cache", workers=1)
     manifest = json.loads((packed.path / "manifest.json").read_text())
