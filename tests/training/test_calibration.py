@@ -55,7 +55,7 @@ def test_a_part_of_the_validation_may_be_enough(checkpoint, cache):
     data = IDCDataModule.load_from_checkpoint(checkpoint, cache=str(cache))
     data.setup("validate")
     said = calibrate_checkpoint(checkpoint, data, torch.device("cpu"), ClassificationTask, patches=12)
-    assert said.endswith("from 12 validation patches of 2 cases")
+    assert said.endswith("from 12 of 40 validation patches of 2 cases")
 
 
 def test_the_figures_of_the_validation_part_are_kept_with_the_threshold(calibrated_run):
