@@ -90,8 +90,13 @@ def _measurement(section: str, options: argparse.Namespace, folder: Path) -> Cal
         return lambda: {"memory of fit": measure_memory(folder, options.store_patches, options.batches[0])}
     if section == "slides":
         from scripts.benchmarks.slides import measure_slides
+        from scripts.benchmarks.wsinfer import race_wsinfer
 
-        return lambda: measure_slides(folder, options.tiles, options.rounds)
+        tiles, rounds, wsinfer = options.tiles, options.rounds, options.wsinfer_python
+        if wsinfer is None:
+            print("  WSInfer is left out: give --wsinfer-python, an interpreter that has it")
+            return lambda: measure_slides(folder, tiles, rounds)
+        return lambda: measure_slides(folder, tiles, rounds) | race_wsinfer(folder / "wsinfer", tiles, rounds, wsinfer)
     if section == "entries":
         return lambda: {f"prepare, a zip of {options.entries:,} entries": measure_entries(folder, options.entries)}
     return lambda: measure_packing(folder, options.files, options.rounds, options.workers)
@@ -122,10 +127,11 @@ def _parse(arguments: list[str]) -> Any:
         help="sizes of the stores for memory (277524 2000000 5300000)",
     )
     parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
-    parser.add_argument("--tiles", type=int, default=20_000, help="tiles of the drawn slide (20000)")
+    parser.add_argument("--tiles", type=int, default=20_000, help="tiles of the synthetic slide (20000)")
     parser.add_argument("--entries", type=int, default=555_048, help="entries of the synthetic zip (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")
     parser.add_argument("--tensorflow-python", metavar="PATH", help="interpreter with tensorflow and keras")
+    parser.add_argument("--wsinfer-python", metavar="PATH", help="interpreter with wsinfer (scripts/interop)")
     parser.add_argument("--tensorflow-jit", action="store_true", help="jit_compile=True there; very slow on a CPU")
     parser.add_argument(
         "--folder", type=Path, help="keeps the synthetic data for the next time; a temporary one if not given"

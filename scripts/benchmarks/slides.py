@@ -20,7 +20,7 @@ from scripts.benchmarks.race import Figure
 
 
 def measure_slides(folder: Path, tiles: int, rounds: int) -> dict[str, list[Figure]]:
-    """Map a drawn slide of about `tiles` tiles by OpenSlide, and do each of its parts alone."""
+    """Map a synthetic slide of about `tiles` tiles by OpenSlide, and do each of its parts alone."""
     side = 50 * math.isqrt(tiles)
     slide, checkpoint = folder / "slide.tif", folder / "model.ckpt"
     noise = np.random.default_rng(0).integers(90, 210, (side, side, 3), dtype=np.uint8)
