@@ -118,7 +118,7 @@ def photograph(pixels: Pixels) -> str:
 
 
 def with_outline(picture: Pixels, tissue: NDArray[np.bool_]) -> Pixels:
-    """Return a picture (H, W, 3) where what is no tissue is paled and the edge of tissue (h, w) is drawn."""
+    """Return a picture (H, W, 3) where what is no tissue is faded and the edge of tissue (h, w) is drawn."""
     height, width = picture.shape[:2]
     mask = np.asarray(Image.fromarray(tissue).resize((width, height), Image.Resampling.NEAREST))
     edge = mask ^ ndimage.binary_erosion(mask, iterations=max(1, width // 500), border_value=1)
