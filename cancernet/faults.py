@@ -41,7 +41,8 @@ _OF_PACKAGES = (
         "memory has run out ({line}): give a smaller --data.batch_size, or close what else uses the memory",
     ),
     (
-        r"^(Dist\w*Error|ProcessExitedException)|gloo|NCCL|TCPStore|Connection (closed|reset) by peer|Socket Timeout",
+        r"^(Dist\w*Error|ProcessExitedException)|gloo|NCCL|TCPStore|Connection (closed|reset) by peer|Socket Timeout"
+        r"|Application timeout|pair closure",
         "another process of this job has ended or cannot be reached ({line}): look for its own line, or for too little "
         "memory there; resume with --ckpt_path .../checkpoints/last.ckpt",
     ),

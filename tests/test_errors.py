@@ -69,6 +69,10 @@ def reach_nobody():
     torch.distributed.TCPStore("127.0.0.1", 1, is_master=False, timeout=timedelta(milliseconds=1))
 
 
+def lose_the_link():
+    raise RuntimeError("Application timeout caused pair closure")  # as gloo says it where the operation had begun
+
+
 def import_nothing():
     import no_such_package  # type: ignore[import-not-found]  # noqa: F401
 
@@ -82,6 +86,7 @@ FAULTS = [
     (write_to_a_full_disk, 1, "No space left on device; free the disk"),
     (lambda: (ROOT / "README.md" / "file").read_text(), 1, "README.md/file: Not a directory; check the path"),
     (reach_nobody, 1, "another process of this job has ended or cannot be reached"),
+    (lose_the_link, 1, "another process of this job has ended or cannot be reached"),
     (import_nothing, 1, "No module named 'no_such_package': install that package"),
     (lambda: os.environ["WEIGHTS"], 1, "KeyError: 'WEIGHTS'; run again with --debug to see where"),
     (lambda: [][0], 1, "IndexError: list index out of range; run again with --debug to see where"),
