@@ -16,10 +16,10 @@ def draw_png(seed: int, width: int = 50, height: int = 50) -> bytes:
     return encode(Image.fromarray(pixels))
 
 
-def encode(image: Image.Image, kind: str = "PNG") -> bytes:
+def encode(image: Image.Image, kind: str = "PNG", **options: str) -> bytes:
     """Write an image into bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -62,7 +62,8 @@ def test_other_modes_become_what_they_look_like(rgb):
     for image in (grey, grey.convert("1"), rgb.quantize(16), rgb.convert("RGBA"), grey.convert("LA")):
         np.testing.assert_array_equal(read(encode(image)), np.asarray(image.convert("RGB")))
     for image in (rgb.convert("CMYK"), rgb.convert("LAB"), rgb.convert("YCbCr")):
-        assert np.abs(read(encode(image, "TIFF")).astype(int) - np.asarray(rgb)).mean() < 2
+        # Compressed: Pillow before 13 does not read YCbCr that is not.
+        assert np.abs(read(encode(image, "TIFF", compression="tiff_lzw")).astype(int) - np.asarray(rgb)).mean() < 2
     assert np.abs(read(encode(rgb.convert("CMYK"), "JPEG")).astype(int) - np.asarray(rgb)).mean() < 6
 
 

@@ -1,5 +1,7 @@
 """Data without classes or cases: predicted without a split, refused for training with the way out."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,8 +61,9 @@ def test_training_says_how_to_give_classes_and_cases(tmp_path):
         module_of(root, tmp_path).setup("test")
 
 
-def test_what_was_understood_is_said(tmp_path, caplog):
+def test_what_was_understood_is_said(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)  # Lightning 2.6.0 prints by itself
     module_of(folder_of(tmp_path, "benign/p1/a.png", "malignant/p2/b.png"), tmp_path).setup("predict")
     assert "data: read 2 images: class from folders benign/malignant, case from folders (2, such as p1)" in caplog.text
 
