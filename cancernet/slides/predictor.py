@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,12 @@ class Predictor:
         self.stain_normalization = float(state.get("arguments", {}).get("stain_normalization", 0.0))
         self.synthetic = bool(state.get("description", {}).get("synthetic", False))
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        # A core a batch is twice as fast as all cores on each layer. Layers run by Keras share state between threads.
+        self._threads = (
+            ThreadPoolExecutor(torch.get_num_threads(), "predict", torch.set_num_threads, (1,))
+            if device.type == "cpu" and torch.get_num_threads() > 1 and not task.network.keras_calls
+            else None
+        )
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {self.task.hparams['network']}, threshold {self.threshold:.4g})"
@@ -153,17 +160,25 @@ class Predictor:
         Returns:
             (N,) float32 logits of IDC, each independent of the other patches.
         """
-        size, count = self.batch_size, len(patches)
-        logits = np.empty(count, np.float32)
-        batch = np.zeros((size, *patches.shape[1:]), np.uint8)
+        size = self.batch_size
+        logits = np.empty(len(patches), np.float32)
         statistics = None if stains is None else stains.to(self.device).expand(size, 2, 3)
-        with torch.inference_mode():
-            for start in range(0, count, size):
-                filled = min(size, count - start)
-                batch[:filled] = patches[start : start + filled]
+
+        def run(start: int) -> None:
+            given = patches[start : start + size]
+            batch = np.zeros((size, *patches.shape[1:]), np.uint8)
+            batch[: len(given)] = given
+            with torch.inference_mode():
                 pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(self.device)
                 image = scale_and_augment(pixels, (), 0, statistics)
-                logits[start : start + filled] = self.task.predict_logit(image)[:filled].cpu().numpy()
+                logits[start : start + size] = self.task.predict_logit(image)[: len(given)].cpu().numpy()
+
+        starts = range(0, len(patches), size)
+        if self._threads is None or len(starts) == 1:
+            for start in starts:
+                run(start)
+        else:
+            list(self._threads.map(run, starts))
         return logits
 
 

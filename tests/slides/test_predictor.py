@@ -1,4 +1,5 @@
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_a_patch_has_the_same_logit_alone_and_in_company(predictor, patches):
     together = predictor.predict(patches).logit
     for number in (0, 63, 64, 69):
         assert predictor.predict(patches[number]).logit[0] == together[number]
+
+
+def test_threads_change_no_logit(checkpoint, patches):
+    model = cancernet.load(checkpoint)
+    model._threads = None
+    alone = model.logits(patches)
+    with ThreadPoolExecutor(3, "predict", torch.set_num_threads, (1,)) as model._threads:
+        np.testing.assert_array_equal(model.logits(patches), alone)
 
 
 def test_test_time_augmentation_is_that_of_the_checkpoint(tmp_path, patches):
