@@ -90,7 +90,8 @@ class Predictor:
         self.stain_normalization = float(state.get("arguments", {}).get("stain_normalization", 0.0))
         self.synthetic = bool(state.get("description", {}).get("synthetic", False))
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        # A core a batch is twice as fast as all cores on each layer. Layers run by Keras share state between threads.
+        # A core a batch is twice as fast as all cores on each layer; and last digits depend on the cores of a layer.
+        # Layers run by Keras share state between threads.
         self._threads = (
             ThreadPoolExecutor(torch.get_num_threads(), "predict", torch.set_num_threads, (1,))
             if device.type == "cpu" and torch.get_num_threads() > 1 and not task.network.keras_calls
@@ -174,7 +175,7 @@ class Predictor:
                 logits[start : start + size] = self.task.predict_logit(image)[: len(given)].cpu().numpy()
 
         starts = range(0, len(patches), size)
-        if self._threads is None or len(starts) == 1:
+        if self._threads is None:
             for start in starts:
                 run(start)
         else:
