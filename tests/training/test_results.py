@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from cancernet.checkpoints import read_checkpoint
+from cancernet.checkpoints import read_checkpoint, replace_checkpoint
+from cancernet.cli import main
 from cancernet.evaluation.calibration import apply_temperature
 from cancernet.evaluation.pictures import shrink
 from cancernet.evaluation.results import TestMetrics
 from cancernet.model.activation_map import class_activation
 from cancernet.training.checkpoints import recorded_calibration
 from cancernet.training.task import ClassificationTask
-from tests.training.calibrated import CASES, PARTS
+from tests.training.calibrated import CASES, PARTS, QUIET
 
 
 def read_metrics(calibrated_run: Path) -> dict:
@@ -98,9 +99,15 @@ def test_pictures_belong_to_the_predictions(calibrated_run, store):
     assert chosen[chosen["label"] == 1]["logit"].is_monotonic_increasing
 
 
-def test_activation_maps_are_those_of_the_mistakes(calibrated_run):
-    task = ClassificationTask.load_from_checkpoint(calibrated_run / "checkpoints" / "best.ckpt").eval()
-    with np.load(calibrated_run / "pictures.npz") as pictures:
+def test_activation_maps_are_those_of_the_mistakes(calibrated_run, cache, tmp_path):
+    content = read_checkpoint(calibrated_run / "checkpoints" / "best.ckpt", mapped=False)
+    content["cancernet"]["calibration"]["threshold"] = 1e-9  # all are called IDC, so the benign ones are mistakes
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    replace_checkpoint(checkpoint, content)
+    assert main(["test", f"--ckpt_path={checkpoint}", f"--data.cache={cache}", *QUIET]) == 0
+    task = ClassificationTask.load_from_checkpoint(checkpoint).eval()
+    with np.load(tmp_path / "run" / "pictures.npz") as pictures:
         image = torch.from_numpy(pictures["mistake_image"]).permute(0, 3, 1, 2).float() / 255
         assert len(image) > 1
         expected = class_activation(task.network, image)
