@@ -17,6 +17,7 @@ from cancernet.evaluation.baselines import score_baselines
 from cancernet.evaluation.bootstrap import Interval, bootstrap_mean, paired_mean_difference
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.comparison import align
+from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.files import write_text
 from cancernet.options import OptionParser
@@ -130,11 +131,8 @@ def tabulate(tested: Tested, reference: str | None) -> str:
     lines = [head, rule]
     for title, runs in tested.runs.items():
         means = bootstrap_mean(tested.label, runs, tested.case, metrics=SHOWN)
-        each = [bootstrap_mean(tested.label, [one], tested.case, metrics=SHOWN, draws=1) for one in runs]
-        spread = {
-            name: float(np.std([one[name].estimate for one in each], ddof=1)) if len(each) > 1 else None
-            for name in SHOWN
-        }
+        each = [estimates(tested.label, probability, at, SHOWN) for probability, at in runs]
+        spread = {name: float(np.std([one[name] for one in each], ddof=1)) if len(each) > 1 else None for name in SHOWN}
         lines.append(f"| {title} | {len(runs)} | {' | '.join(_mean(means[name], spread[name]) for name in SHOWN)} |")
     for other in (reference, COLOURS):
         if other is None:
