@@ -1,6 +1,6 @@
 """The import path of the 2019 tutorial, so that its readers' scripts run unchanged.
 
-Example:
+Examples:
     >>> from cancernet.cancernet import CancerNet
     >>> CancerNet.build(width=48, height=48, depth=3, classes=2).output_shape
     (None, 2)

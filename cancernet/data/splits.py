@@ -96,10 +96,11 @@ def make_split(
     Raises:
         InputError: The split or file is unknown, the folds are out of range, or there are too few cases.
 
-    >>> index = pd.DataFrame({"case": ["8863", "8864", "8865", "8867"], "path": list("abcd"), "hash": range(4)})
-    >>> split = make_split(index, "extended")
-    >>> split.part.tolist(), split.rows("train").tolist(), len(split.absent)
-    (['train', 'test', 'train', 'validation'], [0, 2], 159)
+    Examples:
+        >>> index = pd.DataFrame({"case": ["8863", "8864", "8865", "8867"], "path": list("abcd"), "hash": range(4)})
+        >>> split = make_split(index, "extended")
+        >>> split.part.tolist(), split.rows("train").tolist(), len(split.absent)
+        (['train', 'test', 'train', 'validation'], [0, 2], 159)
     """
     _check_folds(name, folds, fold)
     absent: tuple[str, ...] = ()

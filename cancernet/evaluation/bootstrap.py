@@ -70,9 +70,10 @@ def bootstrap(
     Raises:
         ValueError: If shapes differ, values are out of range or a metric is unknown.
 
-    >>> label, probability, case = [0, 1, 1, 0, 0, 1], [0.1, 0.8, 0.6, 0.7, 0.2, 0.9], list("aaabbb")
-    >>> bootstrap(label, probability, case, draws=100, metrics=["auroc"])["auroc"]
-    Interval(estimate=0.8888888888888888, low=0.8888888888888888, high=1.0, draws=100)
+    Examples:
+        >>> label, probability, case = [0, 1, 1, 0, 0, 1], [0.1, 0.8, 0.6, 0.7, 0.2, 0.9], list("aaabbb")
+        >>> bootstrap(label, probability, case, draws=100, metrics=["auroc"])["auroc"]
+        Interval(estimate=0.8888888888888888, low=0.8888888888888888, high=1.0, draws=100)
     """
     names, index = case_index(case)
     counts = draw_cases(len(names), draws, seed)
@@ -97,9 +98,10 @@ def paired_difference(
 
     The other arguments are those of `bootstrap`. A draw counts where both are defined.
 
-    >>> label, a, b, case = [0, 1, 1, 0], [0.1, 0.8, 0.6, 0.4], [0.7, 0.8, 0.6, 0.4], list("aabb")
-    >>> paired_difference(label, a, b, case, draws=100, metrics=["auroc"])["auroc"].estimate
-    0.25
+    Examples:
+        >>> label, a, b, case = [0, 1, 1, 0], [0.1, 0.8, 0.6, 0.4], [0.7, 0.8, 0.6, 0.4], list("aabb")
+        >>> paired_difference(label, a, b, case, draws=100, metrics=["auroc"])["auroc"].estimate
+        0.25
     """
     a, b = [(probability_a, threshold_a)], [(probability_b, threshold_b)]
     return paired_mean_difference(label, a, b, case, draws=draws, seed=seed, level=level, metrics=metrics)

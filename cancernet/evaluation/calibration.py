@@ -103,8 +103,9 @@ def fit_temperature(
     Raises:
         ValueError: If only one class is present, a logit is not finite, or ``bounds`` are not 0 < low <= 1 <= high.
 
-    >>> round(fit_temperature([0, 1, 1, 0], [-2.0, 2.0, 2.0, 2.0]).value, 3)
-    1.82
+    Examples:
+        >>> round(fit_temperature([0, 1, 1, 0], [-2.0, 2.0, 2.0, 2.0]).value, 3)
+        1.82
     """
     labels, logits = _checked_logits(label, logit)
     if not 0 < bounds[0] <= 1 <= bounds[1] < np.inf:
@@ -227,9 +228,10 @@ def calibration_summary(
 ) -> CalibrationSummary:
     """Summarise the calibration of ``logit / temperature``.
 
-    >>> summary = calibration_summary([0, 0, 1, 0, 1, 1], [-2.0, -1.0, -1.0, 1.0, 1.0, 2.0])
-    >>> round(summary.slope, 3), len(summary.reliability)
-    (0.756, 4)
+    Examples:
+        >>> summary = calibration_summary([0, 0, 1, 0, 1, 1], [-2.0, -1.0, -1.0, 1.0, 1.0, 2.0])
+        >>> round(summary.slope, 3), len(summary.reliability)
+        (0.756, 4)
     """
     probability = apply_temperature(logit, temperature)
     fit = recalibrate(label, np.asarray(logit, dtype=np.float64) / temperature)

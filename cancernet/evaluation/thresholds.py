@@ -31,8 +31,9 @@ def youden(label: ArrayLike, probability: ArrayLike) -> float:
     Raises:
         ValueError: If only one class is present.
 
-    >>> youden([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
-    0.3
+    Examples:
+        >>> youden([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])
+        0.3
     """
     threshold, tp, fp = _both_classes(label, probability)
     index = tp * fp[-1] - fp * tp[-1]
@@ -45,8 +46,9 @@ def at_sensitivity(label: ArrayLike, probability: ArrayLike, target: float) -> f
     Raises:
         ValueError: If only one class is present or ``target`` is outside (0, 1].
 
-    >>> at_sensitivity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
-    0.3
+    Examples:
+        >>> at_sensitivity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
+        0.3
     """
     _check_target(target)
     threshold, tp, _ = _both_classes(label, probability)
@@ -63,8 +65,9 @@ def at_specificity(label: ArrayLike, probability: ArrayLike, target: float) -> f
     Raises:
         ValueError: If only one class is present or ``target`` is outside (0, 1].
 
-    >>> at_specificity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
-    0.9
+    Examples:
+        >>> at_specificity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], target=0.9)
+        0.9
     """
     _check_target(target)
     threshold, _, fp = _both_classes(label, probability)

@@ -101,7 +101,7 @@ def _stain_normalization(state: dict[str, Any]) -> dict[str, Any] | None:
 def move_threshold(threshold: float, temperature: float) -> float:
     """Translate a threshold on uncalibrated probabilities into the equivalent one on calibrated probabilities.
 
-    Example:
+    Examples:
         >>> round(move_threshold(0.3, temperature=2.0), 4)
         0.3956
     """

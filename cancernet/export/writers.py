@@ -81,7 +81,7 @@ class ServedNetwork(_Calibrated):
         network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
         temperature: Divisor of the logits, above 0.
 
-    Example:
+    Examples:
         >>> served = ServedNetwork(create_network("compact", {}, size=50, classes=2), temperature=1.5)
         >>> served(torch.zeros(4, 50, 50, 3, dtype=torch.uint8)).shape
         torch.Size([4, 2])
@@ -102,7 +102,7 @@ class TileNetwork(_Calibrated):
         network: Images (B, 3, H, W) in [0, 1] to logits (B, classes).
         temperature: Divisor of the logits, above 0.
 
-    Example:
+    Examples:
         >>> tiles = TileNetwork(create_network("compact", {}, size=50, classes=1), temperature=1.5)
         >>> tiles(torch.zeros(4, 3, 50, 50)).shape
         torch.Size([4, 2])

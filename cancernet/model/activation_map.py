@@ -24,7 +24,7 @@ def class_activation(network: TorchNetwork, image: Tensor) -> Tensor:
     Returns:
         (B, h, w): above 0 what speaks for IDC, below 0 what speaks against it.
 
-    Example:
+    Examples:
         >>> from cancernet.model.registry import create_network
         >>> class_activation(create_network("compact", {}, size=50, classes=2).eval(), torch.zeros(1, 3, 50, 50)).shape
         torch.Size([1, 12, 12])

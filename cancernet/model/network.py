@@ -61,7 +61,7 @@ class CancerNet:
         Raises:
             InputError: An argument is not an integer, or is too small.
 
-        Example:
+        Examples:
             >>> CancerNet.build(width=48, height=48).count_params()
             1235133
         """
@@ -92,7 +92,7 @@ def build_compact(width: int = 50, height: int = 50, depth: int = 3, classes: in
     Raises:
         InputError: An argument is not an integer, or is too small.
 
-    Example:
+    Examples:
         >>> build_compact(classes=2).count_params()
         278589
     """
@@ -111,7 +111,7 @@ def build_residual(width: int = 50, height: int = 50, depth: int = 3, classes: i
     Raises:
         InputError: An argument is not an integer, or is too small.
 
-    Example:
+    Examples:
         >>> build_residual(classes=2).count_params()
         657002
     """

@@ -37,7 +37,7 @@ CHOICES = (
 def is_known(name: str) -> bool:
     """Return whether a network belongs to this project or to Keras: building any other runs foreign code.
 
-    Example:
+    Examples:
         >>> is_known("cancernet"), is_known("keras.applications.MobileNetV2"), is_known("mylab.networks.build")
         (True, True, False)
     """
@@ -60,7 +60,7 @@ def create_network(name: str, arguments: NetworkArguments, size: int, classes: i
     Raises:
         InputError: There is no such network, it refuses size or arguments, or it is no classifier of such images.
 
-    Example:
+    Examples:
         >>> create_network("compact", {}, size=50, classes=2).output_activation
         'softmax'
     """

@@ -196,7 +196,7 @@ def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
     Raises:
         InputError: No such checkpoint, or a network that only the user may name.
 
-    Example:
+    Examples:
         >>> import tempfile, cancernet
         >>> task, content, file = ClassificationTask(), {}, Path(tempfile.mkdtemp()) / "last.ckpt"
         >>> task.on_save_checkpoint(content)

@@ -135,7 +135,7 @@ def probability_of(logit: Tensor) -> Tensor:
     The sigmoid in single precision ties logits that the files keep apart, which moves the AUROC of a model whose
     probabilities lie close together. Apple's GPUs know no double precision; there it stays at that.
 
-    Example:
+    Examples:
         >>> probability_of(torch.tensor([0.0, 2.0]))
         tensor([0.5000, 0.8808])
     """

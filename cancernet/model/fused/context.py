@@ -51,7 +51,7 @@ class LayerContext:
     def dimension(self, axis: int) -> int:
         """Translate an axis of the Keras tensor into the dimension of the torch tensor.
 
-        Example:
+        Examples:
             >>> LayerContext([(None, 50, 50, 3)], channels_last=True).dimension(-1)
             1
         """

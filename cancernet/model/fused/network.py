@@ -43,7 +43,7 @@ class TorchNetwork(nn.Module):
     Raises:
         InputError: The graph cannot run this way.
 
-    Example:
+    Examples:
         >>> from cancernet.model.network import CancerNet
         >>> TorchNetwork(CancerNet.build())(torch.zeros(4, 3, 50, 50)).shape
         torch.Size([4, 2])

@@ -47,7 +47,7 @@ class Window:
     def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
         """Pad (B, C, H, W) as TensorFlow does with strides: the smaller half above and left.
 
-        Example:
+        Examples:
             >>> Window(kernel=(3, 3), strides=(2, 2), dilation=(1, 1), same=True).pad(torch.ones(1, 1, 1, 4)).shape
             torch.Size([1, 1, 3, 5])
         """
@@ -134,7 +134,7 @@ class HalvingMaxPool(nn.MaxPool2d):
     that is fused with them, which made a compiled step in bfloat16 slower than an uncompiled one. Uncompiled, and on
     other devices, torch's own pooling runs.
 
-    Example:
+    Examples:
         >>> HalvingMaxPool()(torch.arange(16.0).view(1, 1, 4, 4)).flatten()
         tensor([ 5.,  7., 13., 15.])
     """

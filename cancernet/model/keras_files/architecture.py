@@ -39,7 +39,7 @@ def read_architecture(config: dict[str, Any]) -> Architecture:
     Raises:
         InputError: Another kind of model, one with branches, or one whose input is not square.
 
-    Example:
+    Examples:
         >>> dense = {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}}
         >>> read_architecture({"class_name": "Sequential", "config": [dense]}).steps
         ('dense 2', 'softmax')

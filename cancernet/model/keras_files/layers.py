@@ -37,7 +37,7 @@ class StoredLayer:
 def kind_of(shapes: tuple[Shape, ...]) -> str:
     """Tell a layer's kind from the shapes of its weights: `separable`, `norm`, `dense` or `unknown`.
 
-    Example:
+    Examples:
         >>> kind_of(((256, 2), (2,)))
         'dense'
     """
