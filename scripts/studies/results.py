@@ -14,10 +14,18 @@ import pandas as pd
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.baselines import score_baselines
-from cancernet.evaluation.bootstrap import Interval, bootstrap_mean, paired_mean_difference
+from cancernet.evaluation.bootstrap import (
+    Interval,
+    bootstrap_case_mean,
+    bootstrap_mean,
+    bootstrap_rank_correlation,
+    paired_mean_difference,
+)
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.comparison import align
 from cancernet.evaluation.estimates import estimates
+from cancernet.evaluation.idc_share import shares
+from cancernet.evaluation.per_case import per_case
 from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.files import write_text
 from cancernet.options import OptionParser
@@ -39,11 +47,12 @@ Runs = list[tuple[np.ndarray, float]]
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the table: its name, its title, and the configurations that `fit` gets; none for Keras' own fit."""
+    """A model of the table: name, title, configurations that `fit` gets (none for Keras' own fit), further options."""
 
     name: str
     title: str
     configs: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,10 @@ def read_models(file: Path) -> list[Model]:
         isinstance(model, dict) and isinstance(model.get("configs"), list) for model in models.values()
     ):
         raise InputError(f"{file}: expected the name of each model with its title and configs, as in {MODELS}")
-    return [Model(name, str(model.get("title", name)), tuple(model["configs"])) for name, model in models.items()]
+    return [
+        Model(name, str(model.get("title", name)), tuple(model["configs"]), tuple(model.get("options", ())))
+        for name, model in models.items()
+    ]
 
 
 def train(
@@ -86,29 +98,29 @@ def train(
     for model in models:
         configs = [f"--config={config}" for config in model.configs]
         if configs:
-            jobs += [Job(trial, [*configs, *of_data, *options], "test", "last") for trial in trials[model.name]]
+            words = [*configs, *of_data, *model.options, *options]
+            jobs += [Job(trial, words, "test", "last") for trial in trials[model.name]]
     engine(jobs)
     for model in models:
         if not model.configs:
             run(trials[model.name], data, EPOCHS)
 
 
-def collect(trials: dict[str, list[Trial]], models: Sequence[Model], data: dict[str, str | None]) -> Tested:
-    """Read what the tests left, and score the same patches by a logistic regression on colours.
+def collect(trials: dict[str, list[Trial]]) -> tuple[Tested, pd.Series]:
+    """Read what tests left, and the paths of the test patches.
+
+    Args:
+        trials: Of each row of the table, by title.
 
     Raises:
         InputError: A trial was not tested, or not on the same patches.
     """
-    tested = {model.title: [tested_run(trial) for trial in trials[model.name]] for model in models}
-    tables = iter(align([one for several in tested.values() for one in several]))
-    runs: dict[str, Runs] = {}
-    for title, several in tested.items():
-        runs[title] = []
-        for one in several:
-            table = next(tables)
-            runs[title].append((table["probability"].to_numpy(), threshold_of(one)))
-    runs[COLOURS] = [_score_colours(data, table["path"])]
-    return Tested(table["label"].to_numpy(), table["case"].to_numpy(dtype=object), runs)
+    tested = {title: [tested_run(trial) for trial in several] for title, several in trials.items()}
+    tables = align([one for several in tested.values() for one in several])
+    scores = iter(table["probability"].to_numpy() for table in tables)
+    runs = {title: [(next(scores), threshold_of(one)) for one in several] for title, several in tested.items()}
+    first = tables[0]
+    return Tested(first["label"].to_numpy(), first["case"].to_numpy(dtype=object), runs), first["path"]
 
 
 def _score_colours(data: dict[str, str | None], paths: pd.Series) -> tuple[np.ndarray, float]:
@@ -135,7 +147,7 @@ def tabulate(tested: Tested, reference: str | None) -> str:
         spread = {name: float(np.std([one[name] for one in each], ddof=1)) if len(each) > 1 else None for name in SHOWN}
         lines.append(f"| {title} | {len(runs)} | {' | '.join(_mean(means[name], spread[name]) for name in SHOWN)} |")
     for other in (reference, COLOURS):
-        if other is None:
+        if other not in tested.runs:
             continue
         lines += ["", f"| less {other} | {head.partition(' runs | ')[2]}", rule.replace("---:|", "", 1)]
         for title, runs in tested.runs.items():
@@ -145,6 +157,22 @@ def tabulate(tested: Tested, reference: str | None) -> str:
                     f"{signed(d.estimate)} ({signed(d.low)} to {signed(d.high)})" for d in map(less.get, SHOWN) if d
                 ]
                 lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def tabulate_shares(tested: Tested) -> str:
+    """Return how each model's share of IDC by case agrees with the expert's, as a Markdown table.
+
+    A model's share of a case is the mean over its runs, each at the threshold that validation chose.
+    """
+    lines = ["| share of IDC by case | Spearman's rank correlation | mean difference |", "|---|---|---|"]
+    for title, runs in tested.runs.items():
+        found = [shares(per_case(tested.label, probability, tested.case, at)) for probability, at in runs]
+        predicted = np.mean([one.predicted for one in found], axis=0)
+        rank = bootstrap_rank_correlation(predicted, found[0].expert)
+        mean = bootstrap_case_mean(predicted - found[0].expert)
+        off = f"{signed(mean.estimate)} ({signed(mean.low)} to {signed(mean.high)})"
+        lines.append(f"| {title} | {_mean(rank, None)} | {off} |")
     return "\n".join(lines) + "\n"
 
 
@@ -180,7 +208,9 @@ def main(arguments: list[str]) -> int:
         folder = given.output.resolve() / Path(split).stem
         trials = {model.name: plan(folder / model.name, given.seeds) for model in chosen}
         train(trials, chosen, data, options, engine)
-        table = tabulate(collect(trials, chosen, data), reference)
+        tested, paths = collect({model.title: trials[model.name] for model in chosen})
+        tested.runs[COLOURS] = [_score_colours(data, paths)]
+        table = f"{tabulate(tested, reference)}\n{tabulate_shares(tested)}"
         write_text(folder.with_suffix(".md"), table)
         print(f"{split}, test part, mean ± deviation over seeds (95 % interval over cases)", table, sep="\n\n")
     print(given.output)

@@ -52,7 +52,7 @@ def test_colours_are_those_of_the_report(table, arguments, tmp_path_factory):
 
 
 def test_differences_are_to_the_first_model_and_to_the_colours(table):
-    assert [row[0] for row in table] == [
+    assert [row[0] for row in table[:12]] == [
         *["", "---", "first", "second", COLOURS, ""],
         *["less first", "---", "second", COLOURS, ""],
         *[f"less {COLOURS}", "---", "first", "second"],
@@ -78,3 +78,10 @@ def test_the_shipped_models_are_configurations():
     models = read_models(MODELS)
     assert [model.name for model in models] == ["original", "keras", "cancernet", "compact", "residual"]
     assert [model.name for model in models if not model.configs] == ["keras"]
+
+
+def test_shares_of_idc_are_those_of_the_cases(table):
+    start = next(number for number, row in enumerate(table) if row[0] == "share of IDC by case")
+    assert [row[0] for row in table[start + 2 :]] == ["first", "second", COLOURS]
+    for row in table[start + 2 :]:
+        assert -1 <= float(row[2].split(" ")[0].replace("−", "-")) <= 1
