@@ -52,7 +52,7 @@ def test_colours_are_those_of_the_report(table, arguments, tmp_path_factory):
 
 
 def test_differences_are_to_the_first_model_and_to_the_colours(table):
-    assert [row[0] for row in table[:12]] == [
+    assert [row[0] for row in table[:15]] == [
         *["", "---", "first", "second", COLOURS, ""],
         *["less first", "---", "second", COLOURS, ""],
         *[f"less {COLOURS}", "---", "first", "second"],
