@@ -109,9 +109,9 @@ def _explain(predictor: Predictor, patch: NDArray[np.uint8], stains: NDArray[np.
     pixels = torch.from_numpy(patch.copy())[None].permute(0, 3, 1, 2).to(predictor.device)
     statistics = None if stains is None else torch.from_numpy(stains)[None].to(predictor.device)
     image = scale_and_augment(pixels, (), 0, statistics)
-    size = (predictor.task.image_size,) * 2
+    size = (predictor.trained.image_size,) * 2
     image = torch.nn.functional.interpolate(image, size, mode="bilinear", antialias=True)
-    cells = class_activation(predictor.task.network, image)[0].float().cpu().numpy()
+    cells = class_activation(predictor.trained.network, image)[0].float().cpu().numpy()
     pair = Image.new("RGB", (2 * SHOWN, SHOWN))
     pair.paste(_magnified(patch))
     pair.paste(draw_activation(cells).resize((SHOWN, SHOWN), Image.Resampling.NEAREST), (SHOWN, 0))

@@ -7,7 +7,6 @@ Images are float (B, 3, H, W) in [0, 1]; an optical density of 0 is white.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from cancernet.data.archive.layout import UNKNOWN_CASE
@@ -105,6 +104,8 @@ class CaseStains:
     """
 
     def __init__(self, store: PatchStore, share: float) -> None:
+        from lightning.pytorch.utilities import rank_zero_warn  # which `map` does without, and takes seconds
+
         codes = store.case_code
         self._statistics = measure_stains(store, codes, share)
         unknown = (store.index["case"] == UNKNOWN_CASE).to_numpy()

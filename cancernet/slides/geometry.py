@@ -1,12 +1,14 @@
 """GeoJSON of a map that QuPath opens: tiles as objects with measurements, tissue and IDC as outlined annotations."""
 
 import json
+import math
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cancernet.data.store.decode import SIDE
 from cancernet.evaluation.figures import CLASS_NAMES
@@ -30,20 +32,43 @@ def outline(mask: Mask, cell: float, width: float, height: float) -> Any:
         height: Likewise.
 
     Returns:
-        A polygon, several, or an empty one; the exterior counterclockwise, holes clockwise (RFC 7946, 3.1.6).
+        Polygons, none where no cell is filled; the exterior counterclockwise, holes clockwise (RFC 7946, 3.1.6).
 
     >>> ring = np.ones((3, 3), bool)
     >>> ring[1, 1] = False
     >>> found = outline(ring, 10.0, 30.0, 25.0)
-    >>> found.area, len(found.interiors), found.exterior.is_ccw
-    (650.0, 1, True)
+    >>> found.area, len(found.geoms), len(found.geoms[0].interiors), found.geoms[0].exterior.is_ccw
+    (650.0, 1, 1, True)
     """
-    change = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    (row, first), last = np.nonzero(change == 1), np.nonzero(change == -1)[1]
-    runs = shapely.union_all(shapely.box(first, row, last, row + 1))
-    scaled = shapely.transform(runs, lambda points: points * cell)
-    cut = shapely.intersection(scaled, shapely.box(0, 0, width, height))
-    return shapely.orient_polygons(shapely.simplify(cut, 0))
+    mask = mask[: math.ceil(height / cell), : math.ceil(width / cell)]
+    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(_edges(mask))))
+    corners, face = shapely.get_coordinates(shapely.get_exterior_ring(faces), return_index=True)
+    # The cell below and to the right of a face's uppermost left corner is in that face: it tells gaps from what is
+    # filled.
+    order = np.lexsort((*corners.T, face))
+    first = order[np.unique(face[order], return_index=True)[1]]
+    column, row = corners[first].astype(np.int64).T
+    filled = shapely.multipolygons(faces[mask[row, column]])
+    filled = shapely.transform(filled, lambda points: np.minimum(points * cell, (width, height)))
+    return shapely.orient_polygons(filled)
+
+
+def _edges(mask: Mask) -> NDArray[np.float64]:
+    """Return the straight lines (N, 2, 2) between what is filled and what is not; they meet at their ends alone.
+
+    Where filled cells touch at a corner, the side that is filled changes, and with it the line ends.
+    """
+    padded = np.pad(mask, 1).astype(np.int8)
+    lines = []
+    for grid in (padded, padded.T):
+        side = np.ascontiguousarray(np.diff(grid, axis=1).T)  # -1 or 1 where an edge lies; its row is the line's
+        line, along = np.nonzero(side)
+        filled = side[line, along]
+        starts = np.diff(line, prepend=-1) | (np.diff(along, prepend=-1) != 1) | np.diff(filled, prepend=0)
+        starts = np.append(starts != 0, True)
+        first, last = along[starts[:-1]] - 1, along[starts[1:]]
+        lines.append(np.stack([np.stack([line[starts[:-1]], end], axis=-1) for end in (first, last)], axis=1))
+    return np.concatenate([lines[0], lines[1][:, :, ::-1]]).astype(np.float64)
 
 
 def tile_features(found: TissueMap) -> Iterator[dict[str, Any]]:
@@ -52,13 +77,13 @@ def tile_features(found: TissueMap) -> Iterator[dict[str, Any]]:
     x0, y0 = found.left * factor, found.top * factor
     x1, y1 = np.minimum(x0 + SIDE * factor, source.width), np.minimum(y0 + SIDE * factor, source.height)
     corners = np.round(np.stack([x0, y0, x1, y1], axis=1), DECIMALS).tolist()
-    for number, (left, top, right, bottom) in enumerate(corners):
-        measurements = {"probability": predictions.probability[number], "logit": predictions.logit[number]}
-        if found.predictor.temperature is not None:
-            measurements["probability calibrated"] = predictions.calibrated[number]
-        kind = CLASS_NAMES[int(predictions.call[number])]
-        written = {name: float(f"{value:.9g}") for name, value in measurements.items()}
-        yield tile_feature(left, top, right, bottom, kind, written)
+    values: dict[str, NDArray[Any]] = {"probability": predictions.probability, "logit": predictions.logit}
+    if found.predictor.temperature is not None:
+        values["probability calibrated"] = predictions.calibrated
+    columns = zip(*(column.tolist() for column in values.values()), strict=True)
+    for (left, top, right, bottom), call, numbers in zip(corners, predictions.call.tolist(), columns, strict=True):
+        measurements = {name: float(f"{value:.9g}") for name, value in zip(values, numbers, strict=True)}
+        yield tile_feature(left, top, right, bottom, CLASS_NAMES[call], measurements)
 
 
 def tile_feature(
@@ -71,13 +96,10 @@ def tile_feature(
 
 def region_features(found: TissueMap) -> Iterator[dict[str, Any]]:
     """Yield the outlined tissue and the outlined IDC as annotations."""
-    source = found.source
     if found.tissue is not None and found.tissue.any():
-        cell = source.width / found.tissue.shape[1]
-        yield annotation("Tissue", outline(found.tissue, cell, source.width, source.height))
+        yield annotation("Tissue", found.tissue_outline)
     if found.called.any():
-        area = {"area mm²": round(found.idc_area, 6)}
-        yield annotation("IDC", outline(found.called, found.cell_pixels, source.width, source.height), area)
+        yield annotation("IDC", found.idc_outline, {"area mm²": round(found.idc_area, 6)})
 
 
 def annotation(kind: str, geometry: Any, measurements: dict[str, float] | None = None) -> dict[str, Any]:
@@ -102,8 +124,9 @@ def _feature(geometry: dict[str, Any], kind: str, name: str, measurements: dict[
 
 def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
     """Write a FeatureCollection, a feature a line, none of them kept in memory."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make an encoder for each feature
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(features):
-            file.write((",\n" if number else "\n") + json.dumps(feature, ensure_ascii=False))
+            file.write((",\n" if number else "\n") + encode(feature))
         file.write("\n]}\n")

@@ -162,7 +162,7 @@ def _notes(source: Source, predictor: Predictor, overview: Pixels, mask: Mask, t
 def plan_of(predictor: Predictor, source: Source, stride: int, tissue: bool) -> dict[str, Any]:
     """Return what decides every logit of a map, to be compared with that of another run."""
     weights = hashlib.blake2b(digest_size=16)
-    for value in predictor.task.state_dict().values():
+    for value in predictor.trained.state_dict().values():
         weights.update(value.detach().cpu().numpy().tobytes())
     status = Path(source.name).stat() if Path(source.name).is_file() else None
     return {
@@ -172,7 +172,7 @@ def plan_of(predictor: Predictor, source: Source, stride: int, tissue: bool) -> 
         "stride": stride,
         "tissue": tissue,
         "weights": weights.hexdigest(),
-        "tta": predictor.task.tta,
+        "tta": predictor.trained.tta,
         "stain_normalization": predictor.stain_normalization,
         "device": predictor.device.type,
     }

@@ -145,7 +145,11 @@ def _reader(slide: Any, path: Path, lock: Lock) -> Callable[[int, int, int, int,
             raise InputError(
                 f"{path}: damaged at {place[0]}, {place[1]} ({one_line(error)}); export it again"
             ) from error
-        if image.mode == "RGBA" and image.getextrema()[3][0] < 255:  # glass that was not scanned
+        if image.mode == "RGBA":
+            pixels = np.asarray(image)
+            if pixels[:, :, 3].min() == 255:
+                return pixels[:, :, :3]
+            # Glass that was not scanned.
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
 

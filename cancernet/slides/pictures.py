@@ -21,7 +21,6 @@ from scipy import ndimage
 from cancernet.data.store.decode import ARCHIVE_MPP
 from cancernet.evaluation.figures import CLASS_NAMES, SYNTHETIC_NOTE
 from cancernet.slides.extra import shapely, tifffile
-from cancernet.slides.geometry import outline
 from cancernet.slides.source import Pixels
 from cancernet.slides.tissue_map import TissueMap
 
@@ -63,14 +62,12 @@ def draw_map(found: TissueMap) -> Figure:
     right, bottom = (cells * found.cell_pixels * width / found.source.width for cells in (grid.shape[1], grid.shape[0]))
     place = (-0.5, right - 0.5, bottom - 0.5, -0.5)
     axes.imshow(grid, cmap=COLOURS, vmin=0, vmax=1, alpha=OVERLAY, extent=place, interpolation="nearest")
-    shrink, source = width / found.source.width, found.source
-    edges = [(found.called, found.cell_pixels, CALLED, 1.6)]
-    if found.tissue is not None:
-        edges.append((found.tissue, source.width / found.tissue.shape[1], TISSUE, 0.8))
-    for mask, cell, colour, line in edges:
-        rings = shapely.get_rings(shapely.get_parts(outline(mask, cell, source.width, source.height)))
-        lines = [shapely.get_coordinates(ring) * shrink - 0.5 for ring in rings]
-        axes.add_collection(LineCollection(lines, colors=colour, linewidths=line))
+    for outline, colour, line in ((found.idc_outline, CALLED, 1.6), (found.tissue_outline, TISSUE, 0.8)):
+        if outline is not None:
+            rings = shapely.get_rings(shapely.get_parts(outline))
+            points, ring = shapely.get_coordinates(rings, return_index=True)
+            lines = np.split(points * width / found.source.width - 0.5, np.flatnonzero(np.diff(ring)) + 1)
+            axes.add_collection(LineCollection(lines, colors=colour, linewidths=line))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_axis_off()
     _scale_bar(axes, width, height, micrometres)

@@ -19,8 +19,8 @@ from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
 from cancernet.slides.images import ImageLike, to_patches
 from cancernet.training.acceleration import keep_freed_memory
-from cancernet.training.checkpoints import data_state, recorded_calibration, trusted_network_config
-from cancernet.training.task import ClassificationTask
+from cancernet.training.checkpoints import data_state, recorded_calibration
+from cancernet.training.inference import TrainedNetwork
 
 if TYPE_CHECKING:
     from cancernet.model.fused import keras
@@ -68,21 +68,22 @@ class Predictor:
     """A trained model for use on patches, regions and slides; `cancernet.load` makes it of a checkpoint.
 
     Args:
-        task: With its weights.
+        trained: The network.
         content: The checkpoint's content, for calibration and stain normalisation.
         name: The checkpoint's name.
         device: Where the network runs.
 
     Attributes:
+        trained: The network on its device; it takes RGB in [0, 1] as (B, 3, 50, 50) and returns logits (B,).
         threshold: IDC is called where the probability is at least this; 0.5 where `calibration` is None.
         temperature: Logits are divided by it to calibrate; None without calibration.
         stain_normalization: Share, 0 to 1, of the way from the measured stains to the reference.
         synthetic: Whether the model was trained on synthetic tissue.
     """
 
-    def __init__(self, task: ClassificationTask, content: dict[str, Any], name: str, device: torch.device) -> None:
+    def __init__(self, trained: TrainedNetwork, content: dict[str, Any], name: str, device: torch.device) -> None:
         calibration, state = recorded_calibration(content), data_state(content)
-        self.task = task.eval().to(device)
+        self.trained = trained.to(device)
         self.name = name
         self.device = device
         self.threshold = 0.5 if calibration is None else float(calibration["threshold"])
@@ -94,17 +95,17 @@ class Predictor:
         # Layers run by Keras share state between threads.
         self._threads = (
             ThreadPoolExecutor(torch.get_num_threads(), "predict", torch.set_num_threads, (1,))
-            if device.type == "cpu" and torch.get_num_threads() > 1 and not task.network.keras_calls
+            if device.type == "cpu" and torch.get_num_threads() > 1 and not trained.network.keras_calls
             else None
         )
 
     def __repr__(self) -> str:
-        return f"Predictor({self.name!r}, {self.task.hparams['network']}, threshold {self.threshold:.4g})"
+        return f"Predictor({self.name!r}, {self.trained.name}, threshold {self.threshold:.4g})"
 
     @property
     def keras_model(self) -> "keras.Model":
         """The Keras model, on the same weights; it takes RGB in [0, 1] and returns uncalibrated probabilities."""
-        return self.task.network.keras_model
+        return self.trained.network.keras_model
 
     def predict(
         self, images: ImageLike | Sequence[ImageLike] | NDArray[np.uint8], mpp: float | None = None
@@ -172,7 +173,7 @@ class Predictor:
             with torch.inference_mode():
                 pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(self.device)
                 image = scale_and_augment(pixels, (), 0, statistics)
-                logits[start : start + size] = self.task.predict_logit(image)[: len(given)].cpu().numpy()
+                logits[start : start + size] = self.trained(image)[: len(given)].cpu().numpy()
 
         starts = range(0, len(patches), size)
         if self._threads is None:
@@ -198,6 +199,7 @@ def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
 
     Examples:
         >>> import tempfile, cancernet
+        >>> from cancernet.training.task import ClassificationTask
         >>> task, content, file = ClassificationTask(), {}, Path(tempfile.mkdtemp()) / "last.ckpt"
         >>> task.on_save_checkpoint(content)
         >>> torch.save({**content, "state_dict": task.state_dict()}, file)
@@ -209,9 +211,8 @@ def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
         (9,)
     """
     content = read_checkpoint(checkpoint)
-    task = ClassificationTask(**trusted_network_config(content, network, "network="))
-    task.load_state_dict(content["state_dict"])
+    trained = TrainedNetwork(content, network)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if device.type == "cpu":
         keep_freed_memory()
-    return Predictor(task, content, Path(checkpoint).name, device)
+    return Predictor(trained, content, Path(checkpoint).name, device)

@@ -1,8 +1,9 @@
 """What a model says of a region or a slide, as arrays; `save` writes it to files."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,21 @@ class TissueMap:
     def idc_area(self) -> float:
         """Square millimetres of tissue in the cells that are called IDC."""
         return float(self.tissue_share[self.called].sum() * self.cell_area)
+
+    @cached_property
+    def idc_outline(self) -> Any:
+        """Outline of the cells that are called IDC, as shapely has it, in pixels of the finest level."""
+        return self._outline(self.called, self.cell_pixels)
+
+    @cached_property
+    def tissue_outline(self) -> Any:
+        """Outline of the tissue, likewise; None where it was not looked for."""
+        return None if self.tissue is None else self._outline(self.tissue, self.source.width / self.tissue.shape[1])
+
+    def _outline(self, mask: Mask, cell: float) -> Any:
+        from cancernet.slides.geometry import outline
+
+        return outline(mask, cell, self.source.width, self.source.height)
 
     @property
     def summary(self) -> "MapSummary":

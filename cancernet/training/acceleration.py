@@ -3,18 +3,20 @@
 import ctypes
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities import rank_zero_warn
 
 from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
+
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
 
 
-def refuse_batch_norm_sync(strategy: Strategy) -> None:
+def refuse_batch_norm_sync(strategy: "Strategy") -> None:
     """Refuse to synchronise batch norm on the CPU, which torch cannot do.
 
     Raises:
@@ -49,6 +51,8 @@ def compile_network(network: TorchNetwork, device: torch.device, mode: str | Non
         device: Where it will run.
         mode: As `torch.compile` takes it; "reduce-overhead" replays CUDA graphs. None for torch's default.
     """
+    from lightning.pytorch.utilities import rank_zero_warn  # which `map` does without, and takes seconds
+
     whole = not network.keras_calls
     if device.type != "cpu":
         network.compile(fullgraph=whole, mode=mode)

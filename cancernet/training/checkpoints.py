@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from cancernet.checkpoints import read_checkpoint, replace_checkpoint
-from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, brief
 from cancernet.model.registry import is_known
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
@@ -18,23 +15,7 @@ NETWORK = ("network", "network_arguments", "classes", "image_size", "tta")
 """Arguments of the task that say what a checkpoint's network is."""
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's access to checkpoint files: safe to read, written whole.
-
-    Lightning's own writes to the folder for temporary files and moves from there, which across file systems is a copy
-    that an interruption cuts short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint atomically, and its folder where there is none."""
-        replace_checkpoint(path, checkpoint)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint safely."""
-        return read_checkpoint(path)
-
-
-def network_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def network_config(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the task's arguments that say what network a checkpoint holds, to be read, not to be built from."""
     content = {"network_arguments": {}, "tta": False, **checkpoint["cancernet"]}
     if "test_time_symmetries" in content:  # its name in the files of version 0.1.0
@@ -43,7 +24,7 @@ def network_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def trusted_network_config(
-    checkpoint: dict[str, Any], named: str | None = None, option: str = "--network"
+    checkpoint: Mapping[str, Any], named: str | None = None, option: str = "--network"
 ) -> dict[str, Any]:
     """Return the task's arguments that say what network a checkpoint holds, to build it again.
 
@@ -94,14 +75,12 @@ def recorded_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any], data: object = None) -> None:
-    """Refuse a checkpoint of another network before any weight is read, and one without the record that `data` needs.
+def require_same_network(checkpoint: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another network before any weight is read.
 
     Raises:
         InputError: Names the first difference.
     """
-    if isinstance(data, IDCDataModule):
-        require_data_record(checkpoint)
     recorded = network_config(checkpoint)
     for name, value in wanted.items():
         if recorded[name] != value:

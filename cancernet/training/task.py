@@ -6,7 +6,6 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -15,20 +14,22 @@ from torch import Tensor, nn
 
 from cancernet import __version__
 from cancernet.checkpoints import read_checkpoint
-from cancernet.data.augment import symmetries
+from cancernet.data.datamodule import IDCDataModule
 from cancernet.model.registry import NetworkArguments, create_network
 from cancernet.training.acceleration import compile_network, keep_freed_memory, refuse_batch_norm_sync
 from cancernet.training.batch_norm import set_momentum
 from cancernet.training.callbacks import run_callbacks
+from cancernet.training.checkpoint_io import AtomicCheckpointIO
 from cancernet.training.checkpoints import (
     NETWORK,
-    AtomicCheckpointIO,
     recorded_settings,
+    require_data_record,
     require_same_network,
     require_same_optimizer,
     require_same_weights,
     trusted_network_config,
 )
+from cancernet.training.inference import averaged_logit, idc_logit
 from cancernet.training.loss import ClassWeights, TrainingLoss, cross_entropy
 from cancernet.training.metrics import CURVES, StageMetrics
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings, build_optimizer, build_schedule
@@ -156,19 +157,11 @@ class ClassificationTask(LightningModule):
             (B,) float32 (float64 in double precision); with two units z1 - z0, so that the probability is its sigmoid
             either way.
         """
-        if image.shape[-1] != self.image_size:
-            image = F.interpolate(image, (self.image_size, self.image_size), mode="bilinear", antialias=True)
-        logits = self.network(image)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        # The copy: a replayed CUDA graph writes its next output over this one.
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0].clone()
+        return idc_logit(self.network, image, self.image_size)
 
     def predict_logit(self, image: Tensor) -> Tensor:
         """Return the logit of IDC (B,) as it is used: with test-time augmentation the mean over eight symmetries."""
-        if not self.tta:
-            return self(image)
-        return torch.stack([self(turned) for turned in symmetries(image)]).mean(dim=0)
+        return averaged_logit(self, image, self.tta)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch that training minimises; metrics take the larger share's labels of a mixed one."""
@@ -283,7 +276,9 @@ class ClassificationTask(LightningModule):
         Raises:
             InputError: Names the first difference.
         """
-        require_same_network(checkpoint, self.description, getattr(self._trainer, "datamodule", None))
+        if isinstance(getattr(self._trainer, "datamodule", None), IDCDataModule):
+            require_data_record(checkpoint)
+        require_same_network(checkpoint, self.description)
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         require_work_left(checkpoint, self.trainer.max_epochs, self.trainer.max_steps)

@@ -108,6 +108,22 @@ def test_an_outline_keeps_holes_and_pieces_apart():
     assert outline(np.zeros((2, 2), bool), 1.0, 2.0, 2.0).is_empty
 
 
+@pytest.mark.parametrize("share", [0.03, 0.5, 0.7, 0.97])
+def test_an_outline_is_the_union_of_its_cells(share):
+    """Where cells touch at a corner too, around gaps and at the edges that are cut."""
+    random = np.random.default_rng(0)
+    for rows, columns in ((1, 1), (1, 7), (9, 4), (30, 40)):
+        mask = random.random((rows, columns)) < share
+        found = outline(mask, 3.0, 3.0 * columns - 1, 3.0 * rows - 2)
+        row, column = np.nonzero(mask)
+        right, bottom = np.minimum(3.0 * column + 3, 3.0 * columns - 1), np.minimum(3.0 * row + 3, 3.0 * rows - 2)
+        union = shapely.union_all(shapely.box(3.0 * column, 3.0 * row, right, bottom))
+        assert found.is_valid
+        assert shapely.equals(found, union) or found.is_empty is union.is_empty is True
+        assert found.area == union.area
+        assert len(found.geoms) == len(shapely.get_parts(union))
+
+
 def test_every_piece_of_tissue_is_outlined_in_the_picture(predictor):
     two = np.concatenate([draw_tissue(200, 200), draw_tissue(200, 200)], axis=1)
     found = predictor.map(two)

@@ -1,5 +1,7 @@
+import ast
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +141,23 @@ def test_keras_sees_the_same_network(predictor, checkpoint, patches):
 def test_arrays_of_another_shape_or_type_are_refused(predictor, image):
     with pytest.raises(InputError, match="expected an image as uint8"):
         predictor.predict([image])
+
+
+def test_a_map_waits_for_no_import_of_lightning():
+    """Which takes as long as torch itself: what is imported at the top of a module, followed through the package."""
+    root, seen, waiting = Path(cancernet.__file__).parent.parent, set(), ["cancernet.slides.command"]
+    while waiting:
+        name = waiting.pop()
+        seen |= {name, name.partition(".")[0]}
+        place = root.joinpath(*name.split("."))
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if not file.is_file():
+            continue
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                found = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            parents = [each.rsplit(".", count)[0] for each in found for count in range(each.count(".") + 1)]
+            waiting += set(parents) - seen
+    assert {"cancernet.training.inference", "torch", "keras"} <= seen
+    assert not {"lightning", "torchmetrics", "sklearn"} & seen
