@@ -8,8 +8,26 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.docs.pages import fences
+from tests.slides.drawing import draw_tissue, write_pyramid
 
 ROOT = Path(__file__).parents[1]
+
+
+COMMANDS = """
+from pathlib import Path
+from cancernet.cli import main
+
+run, checkpoint = "lightning_logs/version_0", "lightning_logs/version_0/checkpoints/last.ckpt"
+Path(run, "report.html").unlink()
+assert main(["test", f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu"]) == 0
+Path(run, "report.html").unlink()
+assert main(["report", run]) == 0
+assert main(["export", checkpoint, "--format=torch", "--output=model.pt2"]) == 0
+print(Path(cancernet.__file__).parent)
+"""
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -50,7 +68,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert not [name for name in names if "benchmark" in name or "studies" in name]
 
 
-def test_the_installed_wheel_fits_tests_reports_and_exports_from_another_folder(wheel, tmp_path):
+def test_the_installed_wheel_runs_the_examples_of_the_readme_and_the_commands_from_another_folder(wheel, tmp_path):
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
@@ -60,15 +78,16 @@ def test_the_installed_wheel_fits_tests_reports_and_exports_from_another_folder(
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     work = tmp_path / "elsewhere"
     work.mkdir()
-    assert str(packages) in run(python, "-c", "import cancernet; print(cancernet.__file__)", cwd=work)
-    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    run(python, "-m", "cancernet", "synthesize", "slides.zip", "--cases=6", cwd=work)
-    fit = ["--data.root=slides.zip", "--data.cache=cache", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
-    folder = Path(run(python, "-m", "cancernet", "fit", *fit, *quiet, cwd=work).splitlines()[-1])
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    run(python, "-m", "cancernet", "test", f"--ckpt_path={checkpoint}", *quiet, cwd=work)
-    (folder / "report.html").unlink()
-    run(python, "-m", "cancernet", "report", folder, cwd=work)
-    run(python, "-m", "cancernet", "export", checkpoint, "--format=torch", "--output=model.pt2", cwd=work)
+    run(python, "-m", "cancernet", "synthesize", "archive.zip", "--cases=6", cwd=work)
+    for name in ("a", "b"):
+        Image.fromarray(draw_tissue(50, 50)).save(work / f"{name}.png")
+    write_pyramid(work / "slide.svs", draw_tissue())
+    # One process for all: each would import torch and Keras again.
+    examples = [code.replace("max_epochs=32", "max_epochs=1") for code in fences(ROOT / "README.md", "python")]
+    assert len(examples) == 2
+    code = "\n".join(["import os", 'os.environ["XDG_CACHE_HOME"] = "cache"', *examples, COMMANDS])
+    folder = work / "lightning_logs" / "version_0"
+    assert run(python, "-c", code, cwd=work).splitlines()[-1] == str(packages / "cancernet")
     assert (folder / "report.html").stat().st_size > 10_000
+    assert (work / "maps" / "slide" / "map.html").is_file()
     assert (work / "model.pt2").is_file()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cancernet.errors import explained
 from cancernet.options import OptionParser
-from scripts.benchmarks.commands import measure_entries, measure_packing, measure_startup
+from scripts.benchmarks.commands import measure_entries, measure_folder, measure_packing, measure_startup
 from scripts.benchmarks.machine import describe_machine, load_average
 from scripts.benchmarks.race import Figure, print_table, write_markdown
 
@@ -23,6 +23,7 @@ SECTIONS = {
     "epoch": "whole epochs through the Trainer, against the bare step and an ImageFolder pipeline",
     "prepare": "packing a zip and a folder, against a loop over Pillow",
     "entries": "packing a zip of many entries: memory over all processes",
+    "folder": "listing and packing a folder of as many files, as Kaggle mounts the archive",
     "memory": "anonymous memory of a short fit on stores of many patches",
     "slides": "from slide to map through OpenSlide, and reading, network and writing alone",
     "startup": "--help, and fit to its first step on a large store",
@@ -99,6 +100,8 @@ def _measurement(section: str, options: argparse.Namespace, folder: Path) -> Cal
         return lambda: measure_slides(folder, tiles, rounds) | race_wsinfer(folder / "wsinfer", tiles, rounds, wsinfer)
     if section == "entries":
         return lambda: {f"prepare, a zip of {options.entries:,} entries": measure_entries(folder, options.entries)}
+    if section == "folder":
+        return lambda: {f"prepare, a folder of {options.entries:,} files": measure_folder(folder, options.entries)}
     return lambda: measure_packing(folder, options.files, options.rounds, options.workers)
 
 
@@ -128,7 +131,7 @@ def _parse(arguments: list[str]) -> Any:
     )
     parser.add_argument("--files", type=int, default=100_000, help="PNG files for prepare (100000)")
     parser.add_argument("--tiles", type=int, default=20_000, help="tiles of the synthetic slide (20000)")
-    parser.add_argument("--entries", type=int, default=555_048, help="entries of the synthetic zip (555048)")
+    parser.add_argument("--entries", type=int, default=555_048, help="entries of the synthetic zip or folder (555048)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes for prepare (1 2)")
     parser.add_argument("--tensorflow-python", metavar="PATH", help="interpreter with tensorflow and keras")
     parser.add_argument("--wsinfer-python", metavar="PATH", help="interpreter with wsinfer (scripts/interop)")

@@ -1,9 +1,11 @@
-"""Sections `prepare`, `entries` and `startup`: whole commands, timed from outside, their memory watched.
+"""Sections `prepare`, `entries`, `folder` and `startup`: whole commands, timed from outside, their memory watched.
 
-Run as a module it is one of the commands: `loop SOURCE OUTPUT` or `open STORE FOLDER`; each prints JSON.
+Run as a module it is one of the commands: `loop SOURCE OUTPUT`, `list SOURCE OUTPUT` or `open STORE
+FOLDER`; each prints JSON.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +55,15 @@ def measure_entries(folder: Path, entries: int) -> list[Figure]:
     source = make_zip(folder / f"entries-{entries}.zip", entries // 2, twice=True, tiny=True)
     seconds, peak = _prepare(source, folder / "packed", 2)
     return [Figure("highest anonymous memory over all processes", "MB", [peak]), Figure("time", "s", [seconds])]
+
+
+def measure_folder(folder: Path, entries: int) -> list[Figure]:
+    """List and pack a folder of many files, in which the tree stands twice, as Kaggle mounts the archive."""
+    source = make_folder(folder / f"folder-{entries}", entries // 2, twice=True)
+    output, _, peak = run_watched("-m", THIS, "list", str(source), str(folder / "packed"))
+    shutil.rmtree(folder / "packed")
+    seconds = [Figure(name, "s", [value]) for name, value in json.loads(output.splitlines()[-1]).items()]
+    return [*seconds, Figure("highest anonymous memory over all processes", "MB", [peak])]
 
 
 def measure_startup(folder: Path, patches: int, rounds: int) -> list[Figure]:
@@ -124,6 +135,23 @@ def loop(source: str, output: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start}
 
 
+def list_and_pack(source: str, output: str) -> dict[str, float]:
+    """List the files of a folder, then pack them with all cores, as `prepare` does.
+
+    Returns:
+        `listing` and `packing`, seconds, and the `processor time of both`, over all processes.
+    """
+    from cancernet.data.archive.source import Source
+    from cancernet.data.store.pack import pack_source
+
+    start = time.perf_counter()
+    listed = Source(Path(source))
+    between = time.perf_counter()
+    pack_source(listed, Path(output), progress=False)
+    found = {"listing": between - start, "packing": time.perf_counter() - between}
+    return found | {"processor time of both": sum(os.times()[:4])}
+
+
 def open_and_step(store: str, folder: str) -> dict[str, float]:
     """Open a store and train one step, as `fit` does.
 
@@ -163,4 +191,4 @@ def open_and_step(store: str, folder: str) -> dict[str, float]:
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    print(json.dumps({"loop": loop, "open": open_and_step}[command](*paths)))
+    print(json.dumps({"loop": loop, "list": list_and_pack, "open": open_and_step}[command](*paths)))

@@ -107,13 +107,16 @@ def make_zip(path: Path, patches: int, twice: bool, tiny: bool) -> Path:
     return path
 
 
-def make_folder(root: Path, patches: int) -> Path:
-    """Write the same files as `make_zip` into a folder; one that exists is used as it is."""
+def make_folder(root: Path, patches: int, twice: bool = False) -> Path:
+    """Write the files of `make_zip` into a folder, the second tree as hard links; one that exists is used as it is."""
     if not root.exists():
         contents = _contents(tiny=False)
         for row, (name, *_) in enumerate(patch_names(patches)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(contents[row % len(contents)])
+            if twice:
+                (root / TWIN_FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / TWIN_FOLDER / name).hardlink_to(root / name)
         (root / SYNTHETIC_MARK).write_text("{}", encoding="utf-8")
     return root
 

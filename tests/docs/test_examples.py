@@ -1,6 +1,5 @@
-"""The Python examples of README and docs run as they stand, page by page, on a small synthetic archive."""
+"""The Python examples of docs/ run as they stand; those of README do in `tests/test_package.py`, from the wheel."""
 
-import shutil
 from typing import Any
 
 import pytest
@@ -10,44 +9,40 @@ from PIL import Image
 from tests.docs.pages import PAGES, ROOT, fences
 from tests.slides.drawing import draw_tissue, write_checkpoint, write_pyramid
 
-USE = [page for page in PAGES if fences(page, "python") and page.name != "training.md"]
 CHECKPOINT = "lightning_logs/version_0/checkpoints/last.ckpt"
 
 
 @pytest.fixture
-def folder(tmp_path, archive, monkeypatch):
-    """A working folder with what the examples name: an archive, two patches, a slide."""
-    shutil.copy(archive, tmp_path / "archive.zip")
+def folder(tmp_path, monkeypatch):
+    """A working folder with what the examples name: a checkpoint, two patches, a slide."""
+    (tmp_path / CHECKPOINT).parent.mkdir(parents=True)
+    write_checkpoint(tmp_path / CHECKPOINT)
     for name in ("a", "b"):
         Image.fromarray(draw_tissue(50, 50)).save(tmp_path / f"{name}.png")
     write_pyramid(tmp_path / "slide.svs", draw_tissue())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
-def run(*examples: str) -> dict[str, Any]:
-    """Run examples as they stand, but for the number of epochs, and return the names that they leave."""
+def run(page: str) -> dict[str, Any]:
+    """Run the examples of a page of docs/ one after the other, and return the names that they leave."""
     names: dict[str, Any] = {}
-    for code in examples:
-        exec(code.replace("max_epochs=32", "max_epochs=1"), names)
+    for code in fences(ROOT / "docs" / page, "python"):
+        exec(code, names)
     return names
 
 
-@pytest.mark.parametrize("page", USE, ids=lambda page: page.name)
-def test_the_examples_of_a_page_run(page, folder):
-    examples = fences(page, "python")
-    if not any("trainer.fit" in code for code in examples):
-        (folder / CHECKPOINT).parent.mkdir(parents=True)
-        write_checkpoint(folder / CHECKPOINT)
-    run(*examples)
-    if page.name == "README.md":
-        assert (folder / "lightning_logs/version_0/report.html").is_file()
-        assert (folder / "maps/slide/map.html").is_file()
+def test_these_pages_have_examples():
+    assert [page.name for page in PAGES if fences(page, "python")] == ["README.md", "slides.md", "training.md"]
+
+
+def test_the_example_of_slides_maps_a_slide(folder):
+    run("slides.md")
+    assert (folder / "maps" / "slide" / "map.html").is_file()
 
 
 def test_the_recipe_written_out_in_python_is_that_of_the_configuration(folder):
-    names = run(*fences(ROOT / "docs" / "training.md", "python"))
+    names = run("training.md")
     recipe = yaml.safe_load((ROOT / "configs" / "cancernet.yaml").read_text())
     settings = names["task"].hparams
     for name, wanted in recipe["model"].items():
