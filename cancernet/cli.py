@@ -114,6 +114,10 @@ def _run_lightning(command: str, rest: list[str]) -> int:
     os.environ["KERAS_BACKEND"] = "torch"
     from cancernet.training.cli import run
 
+    if command == "predict":
+        from cancernet.slides.packing import pack_root
+
+        return _exit_status(lambda: run(command, pack_root(rest)))
     return _exit_status(lambda: run(command, rest))
 
 

@@ -33,12 +33,12 @@ def preflight(command: str, words: list[str]) -> None:
     """
     if any(word in ("-h", "--help") or word.startswith("--print_config") for word in words):
         return  # nothing is run, so nothing has to be there
-    places, options = _sort(words)
+    places, options = sort_words(words)
     if command in ("fit", "validate", "test", "predict"):
         settings = _environment(command) | _settings(options)
         _require_checkpoint_option(command, settings)
         if command != "fit":
-            settings.setdefault("data.cache", _recorded_cache(str(settings.get("ckpt_path"))))
+            settings.setdefault("data.cache", recorded_cache(str(settings.get("ckpt_path"))))
         checks = {"ckpt_path": _check_resumed, "data.split": _check_split, "model.weights": _check_weights}
     else:
         settings = dict(options)
@@ -48,7 +48,7 @@ def preflight(command: str, words: list[str]) -> None:
                 first(place)
         checks = {"split": _check_split}
         if command == "calibrate" and places:
-            settings.setdefault("cache", _recorded_cache(places[0]))
+            settings.setdefault("cache", recorded_cache(places[0]))
     for name, check in checks.items():
         if isinstance(value := settings.get(name), str) and value not in ("", "null"):
             check(value)
@@ -78,7 +78,7 @@ def needs_checkpoint(command: str) -> InputError:
     )
 
 
-def _sort(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+def sort_words(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the words that stand for themselves, and the options with their values, in order."""
     places: list[str] = []
     options: list[tuple[str, str]] = []
@@ -152,7 +152,7 @@ def _require_checkpoint_option(command: str, settings: Settings) -> None:
         raise needs_checkpoint(command)
 
 
-def _recorded_cache(checkpoint: str) -> Any:
+def recorded_cache(checkpoint: str) -> Any:
     """Return the cache folder that a checkpoint's run used, by the configuration in its folder; None where unknown."""
     file = Path(checkpoint).expanduser().resolve().parent.parent / "config.yaml"
     return _read_config(str(file)).get("data.cache") if file.is_file() else None

@@ -1,7 +1,6 @@
 """The command line, from one end to the other, on small synthetic data."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cancernet import __version__
@@ -18,6 +18,7 @@ from cancernet.cli import main
 from cancernet.evaluation.run_folder import read_origin
 from tests.data.drawing import draw_png, write_folder, write_zip
 from tests.output import only_line
+from tests.slides.drawing import draw_tissue
 
 ROOT = Path(__file__).parent.parent
 METRICS = "auroc average_precision accuracy balanced_accuracy precision sensitivity specificity npv f1 mcc loss".split()
@@ -226,9 +227,8 @@ def test_synchronised_batch_norm_is_refused_on_the_cpu(fit_arguments, tmp_path, 
 
 
 def test_a_truncated_zip_is_named(archive, tmp_path, capsys):
-    cut = tmp_path / "cut.zip"
-    cut.write_bytes(archive.read_bytes()[:-3000])
-    assert main(["fit", f"--data.root={cut}", f"--trainer.default_root_dir={tmp_path}"]) == 2
+    (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-3000])
+    assert main(["fit", f"--data.root={tmp_path / 'cut.zip'}", f"--trainer.default_root_dir={tmp_path}"]) == 2
     assert "cut.zip" in only_line(capsys)
 
 
@@ -283,12 +283,17 @@ def test_two_processes_train_to_the_end_and_evaluate_as_one_does(run_folder, fit
     folder = tmp_path / "lightning_logs" / "version_0"
     run("test", *evaluate(folder), *two)
     both = json.loads((folder / "metrics.json").read_text())
-    shutil.copy(folder / "predictions.parquet", tmp_path / "both.parquet")
+    predictions = [pd.read_parquet(folder / "predictions.parquet")]
     assert main(["test", *evaluate(folder)]) == 0
     one = json.loads((folder / "metrics.json").read_text())
     assert {name: one[name] for name in METRICS} == pytest.approx({name: both[name] for name in METRICS}, abs=1e-6)
     assert one["confusion_matrix"] == both["confusion_matrix"]
-    predictions = [pd.read_parquet(path) for path in (folder / "predictions.parquet", tmp_path / "both.parquet")]
-    assert not predictions[0]["path"].duplicated().any()
-    assert (predictions[0]["path"] == predictions[1]["path"]).all()
-    np.testing.assert_allclose(predictions[0]["logit"], predictions[1]["logit"], atol=1e-5)
+    predictions.append(pd.read_parquet(folder / "predictions.parquet"))
+    Image.fromarray(draw_tissue(300, 1100)).save(tmp_path / "region.png")
+    region = ["predict", *evaluate(folder), f"--data.root={tmp_path / 'region.png'}", f"--data.cache={tmp_path}"]
+    for predict in (lambda: run(*region, *two), lambda: main(region)):
+        predict()
+        predictions.append(pd.read_parquet(folder / "predict-region" / "predictions.parquet"))
+    for one, both in (predictions[:2], predictions[2:]):
+        assert one["path"].is_unique
+        pd.testing.assert_frame_equal(one[["path", "logit"]], both[["path", "logit"]], atol=1e-5)

@@ -35,7 +35,8 @@ class IDCDataModule(LightningDataModule):
     Args:
         root: The Kaggle zip as downloaded, any other zip or folder of patches (class from folders such as benign and
             malignant, case from the other folders), images, a pattern such as `tiles/*.png` or a list of these, a
-            packed store, a CSV table of another cohort, or `synthetic` for an archive that is generated.
+            packed store, a CSV table of another cohort, or `synthetic` for an archive that is generated. On the command
+            line of `predict` also a region or a slide, whose tiles with tissue are taken.
         split: `case` (whole cases, 80/20, then 10 % of the rest for validation), `patch` (as the 2019 tutorial; it
             leaks), `official` or `extended` (the published case lists), or a CSV file with the columns case (or path)
             and part.

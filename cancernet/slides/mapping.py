@@ -23,14 +23,13 @@ from cancernet.errors import InputError
 from cancernet.files import write_json
 from cancernet.slides.images import ImageLike, resize
 from cancernet.slides.opening import open_source
+from cancernet.slides.plan import plan_tiles
 from cancernet.slides.predictor import Predictor
 from cancernet.slides.source import Pixels, Source
-from cancernet.slides.tiles import IntArray, Stride, choose_tiles, read_tiles
-from cancernet.slides.tissue import Mask, find_tissue, require_bright_field, shares, stain_warning
+from cancernet.slides.tiles import IntArray, Stride, read_tiles
+from cancernet.slides.tissue import Mask, stain_warning
 from cancernet.slides.tissue_map import TissueMap
 
-OVERVIEW = 1600
-"""Longest side of the picture that tissue is found on and that is shown."""
 SHOWN = 12
 """Tiles that are shown of each call, the most certain ones."""
 PLAN, LOGITS = "plan.json", "logits.npy"
@@ -69,19 +68,10 @@ def map_image(
             f"stride: expected one of 5, 10, 25 and 50, which divide a patch of {SIDE} pixels; got {stride}"
         )
     with closing(open_source(image, mpp)) as source:
-        overview = source.overview(OVERVIEW)
-        require_bright_field(overview, source.name)
-        looks_like_tissue = find_mask(source, overview)
-        mask = looks_like_tissue if tissue else np.ones_like(looks_like_tissue)
-        width, height = source.size_at(source.factor)
-        cells = _cell_shares(mask, source, -(-width // stride), -(-height // stride), stride)
-        left, top = choose_tiles(width, height, stride, cells, everything=not tissue)
-        if not len(left):
-            raise InputError(
-                f"{source.name}: no tissue found, all of it looks like glass; --tissue false maps all of it"
-            )
+        tiles = plan_tiles(source, stride, tissue)
+        left, top = tiles.left, tiles.top
         stains = _measure_stains(source, predictor, left, top)
-        notes = _notes(source, predictor, overview, looks_like_tissue, tissue)
+        notes = _notes(source, predictor, tiles.overview, tiles.looks_like_tissue, tissue)
         for note in notes:
             log.warning("%s: %s", source.name, note)
         plan = {**plan_of(predictor, source, stride, tissue), "tiles": len(left)}
@@ -96,30 +86,13 @@ def map_image(
             left=left,
             top=top,
             predictions=predictor.interpret(found, notes),
-            overview=overview,
-            tissue=mask if tissue else None,
-            tissue_share=cells,
+            overview=tiles.overview,
+            tissue=tiles.mask if tissue else None,
+            tissue_share=tiles.cells,
             stains=None if stains is None else stains.numpy(),
             certain=certain,
             certain_tiles=_read_some(source, left[certain], top[certain]),
         )
-
-
-def find_mask(source: Source, overview: Pixels) -> Mask:
-    """Find the tissue of a source, at the scale of its overview or, where that is finer, at the network's."""
-    height, width = overview.shape[:2]
-    mpp = source.mpp * source.width / width
-    if mpp >= ARCHIVE_MPP:
-        return find_tissue(overview, mpp)
-    coarse = max(1, round(width * mpp / ARCHIVE_MPP)), max(1, round(height * mpp / ARCHIVE_MPP))
-    return find_tissue(resize(overview, *coarse), ARCHIVE_MPP)
-
-
-def _cell_shares(mask: Mask, source: Source, columns: int, rows: int, stride: int) -> NDArray[np.float64]:
-    cell = stride * source.factor
-    edges_y = np.arange(rows + 1) * cell * mask.shape[0] / source.height
-    edges_x = np.arange(columns + 1) * cell * mask.shape[1] / source.width
-    return shares(mask, edges_y, edges_x)
 
 
 def _measure_stains(source: Source, predictor: Predictor, left: IntArray, top: IntArray) -> Tensor | None:

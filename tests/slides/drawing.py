@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import tifffile
 import torch
@@ -24,7 +25,8 @@ def write_checkpoint(path: Path, stains: float = 0.0, synthetic: bool = False, c
         if isinstance(module, BatchNorm):
             torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
             torch.nn.init.uniform_(module.running_var, 0.02, 0.06)
-    content = {
+    content: dict[str, Any] = {
+        **{"pytorch-lightning_version": lightning.__version__, "epoch": 0, "global_step": 0},
         "state_dict": task.state_dict(),
         "IDCDataModule": {
             "arguments": {"stain_normalization": stains},

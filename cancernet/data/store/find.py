@@ -48,7 +48,7 @@ def find_store(
             return open_store(packed)
     source = Source(root, columns, mpp)
     # The name tells a person what the folder is, the fingerprint tells it from others of that name.
-    output = _cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}"
+    output = cache_folder(cache) / f"{source.name}-{source.fingerprint[:16]}"
     # Other columns make another store of the same table.
     before = None if output.exists() or columns or source.kind == "files" else find_packed(source.root, cache, mpp)
     store = pack_source(source, output, workers)
@@ -88,7 +88,7 @@ def find_packed(root: Path, cache: str | Path | None = None, mpp: float | None =
 
 def _packed(cache: str | Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each store in the cache with its manifest, without those of single images: a folder holds many such."""
-    for file in sorted(_cache_folder(cache).glob(f"*/{MANIFEST}")):
+    for file in sorted(cache_folder(cache).glob(f"*/{MANIFEST}")):
         manifest = read_manifest(file.parent)
         source = None if manifest is None else manifest.get("source")
         if manifest is not None and isinstance(source, dict) and source.get("kind") != "files":
@@ -104,7 +104,7 @@ def find_synthetic(cache: str | Path | None = None) -> Path:
     # SciPy, which draws the slides, is imported only where they are asked for.
     from cancernet.data.synthetic.archive import DEFAULT_CASES, DEFAULT_SEED, GENERATOR, synthesize
 
-    path = _cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
+    path = cache_folder(cache) / f"synthetic-{GENERATOR}-{DEFAULT_CASES}-cases-seed-{DEFAULT_SEED}.zip"
     if not path.exists():
         with exclusive(path):
             if not path.exists():  # or another process has made it while this one waited
@@ -112,5 +112,6 @@ def find_synthetic(cache: str | Path | None = None) -> Path:
     return path
 
 
-def _cache_folder(cache: str | Path | None) -> Path:
+def cache_folder(cache: str | Path | None) -> Path:
+    """Return the folder where stores are kept: the one given, or the user's cache folder."""
     return platformdirs.user_cache_path("cancernet") if cache is None else Path(cache).expanduser()
