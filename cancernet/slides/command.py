@@ -10,8 +10,9 @@ from pathlib import Path
 from cancernet.data.archive.listing import show
 from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
+from cancernet.files import exclusive
 from cancernet.slides.mapping import map_image, plan_of
-from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS, open_source
+from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS, open_source, series_of
 from cancernet.slides.outputs import SUMMARY, write_map
 from cancernet.slides.predictor import Predictor, load
 from cancernet.slides.summary import MapSummary
@@ -81,23 +82,37 @@ def _map_file(
     plan = plan_of(predictor, source, stride, tissue)
     plan["truth"] = None if truth is None else [str(truth.resolve()), truth.stat().st_mtime_ns if truth.exists() else 0]
     digest = hashlib.blake2b(json.dumps(plan).encode(), digest_size=16).hexdigest()
-    if (folder / SUMMARY).is_file():
-        summary = read_record(MapSummary, folder / SUMMARY, "remove this folder and run again")
-        if summary.plan == digest:
-            return f"{show(str(folder))}: done before; {say(summary)}"
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and was not written by map; give another --output")
-    work = folder.parent / f".{folder.name}.unfinished"
     try:
-        found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
-    except InputError:  # a damaged file is not gone on with
-        shutil.rmtree(work, ignore_errors=True)
-        with suppress(OSError):  # it holds other results, or was never made
+        with exclusive(folder):  # another `map` into this folder waits, and then may find it done
+            if (done := _find_done(folder, digest)) is not None:
+                return f"{show(str(folder))}: done before; {say(done)}"
+            work = folder.parent / f".{folder.name}.unfinished"
+            try:
+                found = map_image(predictor, file, mpp, stride, tissue, work, progress=True)
+            except InputError:  # a damaged file is not gone on with
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            write_map(found, folder, truth, digest)
+            shutil.rmtree(work)
+            return f"{show(str(folder))}: {say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
+    except InputError:
+        with suppress(OSError):  # it holds other results
             folder.parent.rmdir()
         raise
-    write_map(found, folder, truth, digest)
-    shutil.rmtree(work)
-    return f"{show(str(folder))}: {say(read_record(MapSummary, folder / SUMMARY, 'run again'))}"
+
+
+def _find_done(folder: Path, digest: str) -> MapSummary | None:
+    """Return the summary of this very map if it stands there, None if there is room for it.
+
+    Raises:
+        InputError: Something else stands there.
+    """
+    if (folder / SUMMARY).is_file():
+        summary = read_record(MapSummary, folder / SUMMARY, "remove this folder and run again")
+        return summary if summary.plan == digest else None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and was not written by map; give another --output")
+    return None
 
 
 def say(summary: MapSummary) -> str:
@@ -115,6 +130,8 @@ def say(summary: MapSummary) -> str:
 def find_inputs(given: list[Path]) -> list[Path]:
     """List the files to map: those given, and the images and slides that lie in a given folder.
 
+    A slide in DICOM is a series of files, of which the first is listed.
+
     Raises:
         InputError: A folder holds none.
     """
@@ -127,7 +144,9 @@ def find_inputs(given: list[Path]) -> list[Path]:
         within = sorted(file for file in path.iterdir() if _is_input(file))
         if not within:
             raise InputError(f"{path}: no image or slide in this folder; give files, or a folder that holds some")
-        files += within
+        series = {file: series_of(file) or str(file) for file in within if file.suffix.lower() == ".dcm"}
+        first = {name: file for file, name in reversed(series.items())}
+        files += [file for file in within if file not in series or first[series[file]] == file]
     return list(dict.fromkeys(files))
 
 

@@ -80,6 +80,22 @@ def _open_file(path: Path, mpp: float | None) -> Source:
     return array_source(pixels, str(path), form, *_scale(mpp, own), synthetic)
 
 
+def series_of(path: Path) -> str | None:
+    """Return the identity of the series that a DICOM file belongs to; None where OpenSlide cannot tell.
+
+    Each level of a slide is a file of the series, and OpenSlide opens all of them by any one.
+    """
+    if find_spec("openslide") is None:
+        return None
+    import openslide
+
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return slide.properties.get("dicom.SeriesInstanceUID")
+    except openslide.OpenSlideError:
+        return None
+
+
 def _by_tiffslide(path: Path) -> Any | None:
     """Open a TIFF with tiffslide; None where it cannot."""
     import tiffslide

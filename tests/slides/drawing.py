@@ -8,6 +8,8 @@ import lightning
 import numpy as np
 import tifffile
 import torch
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from cancernet.data.training_record import TrainingRecord
 from cancernet.model.fused.batch_norm import BatchNorm
@@ -69,4 +71,29 @@ def write_pyramid(path: Path, pixels: np.ndarray, mpp: float | None = 4.0, level
                 {} if mpp is None else {"resolution": (10_000 / mpp / step,) * 2, "resolutionunit": "CENTIMETER"}
             )
             file.write(np.ascontiguousarray(pixels[::step, ::step]), subfiletype=int(level > 0), **scale, **settings)
+    return path
+
+
+def write_dicom(path: Path, pixels: np.ndarray, series: str, mpp: float, tile: int = 128) -> Path:
+    """Write one level of a slide as DICOM, its pixels as they are."""
+    height, width = pixels.shape[:2]
+    down, across = -(-height // tile), -(-width // tile)
+    padded = np.pad(pixels, ((0, down * tile - height), (0, across * tile - width), (0, 0)), mode="edge")
+    frames = padded.reshape(down, tile, across, tile, 3).swapaxes(1, 2)
+    scale, shared, file = Dataset(), Dataset(), Dataset()
+    scale.PixelSpacing = [mpp / 1000, mpp / 1000]
+    shared.PixelMeasuresSequence = [scale]
+    file.SharedFunctionalGroupsSequence = [shared]
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.SOPClassUID = VLWholeSlideMicroscopyImageStorage
+    file.SOPInstanceUID, file.SeriesInstanceUID = generate_uid(), series
+    file.Modality, file.ImageType = "SM", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    file.Rows = file.Columns = tile
+    file.TotalPixelMatrixRows, file.TotalPixelMatrixColumns, file.NumberOfFrames = height, width, down * across
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration = 3, "RGB", 0
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
+    file.DimensionOrganizationType, file.TotalPixelMatrixFocalPlanes, file.NumberOfOpticalPaths = "TILED_FULL", 1, 1
+    file.PixelData = frames.tobytes()
+    file.save_as(path, enforce_file_format=True)
     return path

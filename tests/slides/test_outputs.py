@@ -1,5 +1,6 @@
 import json
 import math
+from threading import Thread
 
 import geojson
 import numpy as np
@@ -13,6 +14,8 @@ import cancernet
 from cancernet.cli import main
 from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
+from cancernet.files import exclusive
+from cancernet.slides.command import map_files
 from cancernet.slides.geometry import outline
 from cancernet.slides.pictures import draw_map
 from cancernet.slides.predictor import Predictor
@@ -243,3 +246,19 @@ def test_a_foreign_folder_is_not_written_into(checkpoint, pixels, tmp_path, caps
     assert main(["map", str(checkpoint), str(region), "--output", str(tmp_path / "maps")]) == 2
     assert "was not written by map" in capsys.readouterr().err
     assert json.dumps([path.name for path in (tmp_path / "maps" / "region").iterdir()]) == '["thesis.txt"]'
+
+
+def test_a_second_run_into_the_same_folder_waits_and_finds_it_done(checkpoint, pixels, tmp_path, capfd):
+    Image.fromarray(pixels).save(tmp_path / "region.png")
+    output = tmp_path / "maps"
+    second = Thread(target=map_files, args=(checkpoint, [tmp_path / "region.png"], output))
+    with exclusive(output / "region"):
+        second.start()
+        said = ""
+        while "region: another process is making it; waiting for that" not in said:
+            said += capfd.readouterr().err
+            assert second.is_alive()
+    second.join()
+    map_files(checkpoint, [tmp_path / "region.png"], output)
+    assert "done before" in capfd.readouterr().out
+    assert [path.name for path in output.iterdir()] == ["region"]

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pydicom.uid import generate_uid
 
 from cancernet.errors import InputError
+from cancernet.slides.command import find_inputs
 from cancernet.slides.opening import open_source
 from cancernet.slides.source import BLOCK
-from tests.slides.drawing import draw_tissue, write_pyramid
+from tests.slides.drawing import draw_tissue, write_dicom, write_pyramid
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +162,16 @@ def test_less_than_half_a_patch_is_refused(pixels, slide):
         open_source(pixels[:24])
     with pytest.raises(InputError, match="less than half a patch"):
         open_source(slide, mpp=0.05)
+
+
+def test_a_series_of_dicom_files_is_one_slide(predictor, tmp_path):
+    pixels = draw_tissue()
+    one, other = generate_uid(), generate_uid()
+    for name, step in (("a", 1), ("b", 2)):
+        write_dicom(tmp_path / f"{name}.dcm", pixels[::step, ::step], one, 4.0 * step)
+    write_dicom(tmp_path / "c.dcm", pixels[::-1], other, 4.0)
+    (tmp_path / "d.dcm").write_bytes(b"no slide")
+    assert [file.name for file in find_inputs([tmp_path])] == ["a.dcm", "c.dcm", "d.dcm"]
+    with closing(open_source(tmp_path / "b.dcm")) as source:
+        assert (source.format, source.mpp_from, len(source.levels)) == ("dicom", "file", 2)
+    np.testing.assert_array_equal(predictor.map(tmp_path / "b.dcm").probability, predictor.map(pixels).probability)
