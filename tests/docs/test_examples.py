@@ -49,6 +49,7 @@ def test_the_recipe_written_out_in_python_is_that_of_the_configuration(folder):
         given = settings[name]
         assert ({key: given[key] for key in wanted} if isinstance(wanted, dict) else given) == wanted, name
     assert {name: names["data"].arguments[name] for name in recipe["data"]} == recipe["data"]
+    assert names["trainer"].max_epochs == recipe["trainer"]["max_epochs"]
     (averaging,) = [
         callback.__class__.__name__ for callback in names["trainer"].callbacks if "Averaging" in str(callback)
     ]

@@ -28,6 +28,8 @@ def test_the_notebook_trains_by_the_recipe_that_the_page_on_training_writes_out(
     (example,) = fences(ROOT / "docs" / "training.md", "python")
     (recipe,) = re.findall(r"^task = .*?^\)$", example, re.DOTALL | re.MULTILINE)
     assert any(recipe in cell.source for cell in notebook.cells)
+    (epochs,) = re.findall(r"max_epochs=(\d+)", example)
+    assert any(f'"CANCERNET_EPOCHS", "{epochs}"' in cell.source for cell in notebook.cells)
 
 
 def test_the_notebook_runs_and_shows_the_report(notebook, archive, tmp_path, monkeypatch):
