@@ -141,8 +141,17 @@ def _run_function(command: str, rest: list[str]) -> int:
         for name, parameter in signature(function).parameters.items()
         if get_origin(parameter.annotation) is list and parameter.default is parameter.empty
     }
+    # A checkpoint with a default may be left out: the included model takes its place.
+    left_out = {
+        name: parameter
+        for name, parameter in signature(function).parameters.items()
+        if name == "checkpoint" and parameter.default is not parameter.empty
+    }
     described = {entry.arg_name: entry.description for entry in parse_docstring(function.__doc__ or "").params}
-    parser.add_function_arguments(function, as_positional=True, skip=set(several))
+    parser.add_function_arguments(function, as_positional=True, skip={*several, *left_out})
+    for name, parameter in left_out.items():
+        kind, default = parameter.annotation, parameter.default
+        parser.add_argument(name, nargs="?", type=kind, default=default, help=described.get(name))
     # After those that stand alone: what stands several times takes all that is left.
     for name, kind in several.items():
         parser.add_argument(name, nargs="+", type=kind, metavar=name.upper(), help=described.get(name))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cancernet.errors import InputError
+from cancernet.pretrained import INCLUDED, locate
 from cancernet.yaml_files import read_yaml
 
 CONFIG = ("config", "c")
@@ -59,12 +60,12 @@ def preflight(command: str, words: list[str]) -> None:
 
 
 def require_checkpoint(path: str | Path) -> Path:
-    """Return the absolute path of a checkpoint file, which need not be a sound one.
+    """Return the absolute path of a checkpoint file, which need not be a sound one, or of the included model.
 
     Raises:
         InputError: There is no such file.
     """
-    path = Path(path).expanduser().resolve()
+    path = locate(path).resolve()
     if not path.is_file():
         raise InputError(f"ckpt_path: no file {path}; give one that fit wrote, such as .../checkpoints/best.ckpt")
     return path
@@ -154,7 +155,7 @@ def _require_checkpoint_option(command: str, settings: Settings) -> None:
 
 def recorded_cache(checkpoint: str) -> Any:
     """Return the cache folder that a checkpoint's run used, by the configuration in its folder; None where unknown."""
-    file = Path(checkpoint).expanduser().resolve().parent.parent / "config.yaml"
+    file = locate(checkpoint).resolve().parent.parent / "config.yaml"
     return _read_config(str(file)).get("data.cache") if file.is_file() else None
 
 
@@ -173,10 +174,16 @@ def _check_checkpoint(path: str) -> None:
 
 
 def _check_weights(path: str) -> None:
-    if path.endswith(".ckpt"):
+    if locate(path).suffix == ".ckpt":
         _check_checkpoint(path)
     elif not Path(path).expanduser().is_file():
         raise InputError(f"model.weights: no file {path}; give a checkpoint, or what Keras saved")
+
+
+def _check_first(path: str) -> None:
+    """Check the first word of `map`, which is a checkpoint or the first input."""
+    if locate(path).suffix == ".ckpt":
+        _check_checkpoint(path)
 
 
 def _check_file(path: str) -> None:
@@ -185,7 +192,7 @@ def _check_file(path: str) -> None:
 
 
 def _check_run(folder: str) -> None:
-    if not Path(folder).expanduser().is_dir():
+    if folder != INCLUDED and not Path(folder).expanduser().is_dir():
         raise InputError(f"{folder}: no such folder; give a run folder that `cancernet test` wrote into")
 
 
@@ -209,7 +216,7 @@ def _check_root(root: Any, cache: Any) -> None:
 _OF_PLACES: dict[str, tuple[Callable[[str], None], bool]] = {
     "calibrate": (_check_checkpoint, False),
     "export": (_check_checkpoint, False),
-    "map": (_check_checkpoint, False),
+    "map": (_check_first, False),
     "serve": (_check_checkpoint, False),
     "convert": (_check_file, False),
     "report": (_check_run, True),

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cancernet.errors import InputError
+from cancernet.pretrained import INCLUDED
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NEEDED = ("gradio", "shapely", "tifffile")
@@ -15,14 +16,18 @@ PRIVATE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_D
 
 
 def serve(
-    checkpoint: Path, host: str = "127.0.0.1", port: int = 7860, upload_limit: int = 1000, network: str | None = None
+    checkpoint: Path = Path(INCLUDED),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    upload_limit: int = 1000,
+    network: str | None = None,
 ) -> None:
     """Serve a page in the browser to try a model on a patch, a region or a slide.
 
     Only this machine can reach it unless --host says otherwise; nothing leaves the machine, and nothing is kept.
 
     Args:
-        checkpoint: The file, such as .../checkpoints/best.ckpt.
+        checkpoint: The file, such as .../checkpoints/best.ckpt; the included model where not given.
         host: Address to listen on; 0.0.0.0 lets every machine of the network in, without a password.
         port: To listen on.
         upload_limit: Largest upload in megabytes.

@@ -21,6 +21,7 @@ from cancernet.export.check import BATCH, TOLERANCE, Agreement, check
 from cancernet.export.metadata import describe
 from cancernet.export.writers import WRITERS, Subject, Writer, build_plain
 from cancernet.files import workplace
+from cancernet.pretrained import is_included, locate
 from cancernet.training.checkpoints import network_config, trusted_network_config
 from cancernet.training.task import ClassificationTask
 
@@ -44,7 +45,7 @@ def export(
     has to give the same probabilities; otherwise it is removed. A file of the same name is replaced.
 
     Args:
-        checkpoint: The file, such as .../checkpoints/best.ckpt.
+        checkpoint: The file, such as .../checkpoints/best.ckpt, or the name of the included model.
         format: `keras` (plain Keras under TensorFlow, JAX and torch), `weights` (.weights.h5 of the plain network,
             which takes [0, 1] and is not calibrated), `onnx`, `torch` (for torch.export.load), `safetensors` (the
             weights; scaling and temperature in the metadata) or `wsinfer` (a folder for `wsinfer run` and QuPath's
@@ -62,7 +63,10 @@ def export(
         InputError: No such checkpoint or data, a missing package, or an export that does not agree.
     """
     writer = WRITERS[format]
-    output = checkpoint.with_suffix(writer.suffix) if output is None else output
+    checkpoint = locate(checkpoint)
+    if output is None:  # next to the checkpoint; never into the package
+        output = Path(checkpoint.name) if is_included(checkpoint) else checkpoint
+        output = output.with_suffix(writer.suffix)
     if not writer.folder and not output.name.endswith(writer.suffix):
         raise InputError(f"--output {output}: a file of format {format} ends in {writer.suffix}")
     if output.exists() and output.is_dir() != writer.folder:

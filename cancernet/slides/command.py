@@ -11,6 +11,7 @@ from cancernet.data.archive.listing import show
 from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
 from cancernet.files import exclusive
+from cancernet.pretrained import INCLUDED, locate
 from cancernet.slides.mapping import map_image, plan_of
 from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS, open_source, series_of
 from cancernet.slides.outputs import SUMMARY, write_map
@@ -20,7 +21,6 @@ from cancernet.slides.tiles import Stride
 
 
 def map_files(
-    checkpoint: Path,
     input: list[Path],
     output: Path = Path("maps"),
     mpp: float | None = None,
@@ -35,8 +35,8 @@ def map_files(
     are done; the exit status is then 2.
 
     Args:
-        checkpoint: The file, such as .../checkpoints/best.ckpt.
-        input: Images (PNG, JPEG, TIFF, BMP, WebP), slides that OpenSlide or tiffslide read, and folders of them.
+        input: A checkpoint, such as .../checkpoints/best.ckpt, unless the included model is to be used; then images
+            (PNG, JPEG, TIFF, BMP, WebP), slides that OpenSlide or tiffslide read, and folders of them.
         output: Folder for the results, one folder in it for each input.
         mpp: Micrometres a pixel of the finest level of all inputs, in place of their own.
         stride: Pixels of the network, at 4 micrometres, from one tile to the next. Where tiles overlap their
@@ -49,10 +49,13 @@ def map_files(
     Raises:
         InputError: No such checkpoint or input, or inputs that failed.
     """
-    files = find_inputs(input)
+    named = [path for path in input[:1] if locate(path).suffix == ".ckpt"]
+    files = find_inputs(input[len(named) :])
+    if not files:
+        raise InputError(f"map: {named[0]} is a checkpoint; name what it is to map after it")
     if truth is not None and len(files) != 1:
         raise InputError(f"--truth {truth}: belongs to one input, got {len(files)}; map that one alone")
-    predictor = load(checkpoint, network)
+    predictor = load(named[0] if named else INCLUDED, network)
     failed = 0
     for file, name in zip(files, name_folders(files), strict=True):
         try:

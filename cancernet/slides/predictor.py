@@ -17,6 +17,7 @@ from cancernet.checkpoints import read_checkpoint
 from cancernet.data.augment import scale_and_augment
 from cancernet.errors import InputError
 from cancernet.evaluation.calibration import apply_temperature, sigmoid
+from cancernet.pretrained import INCLUDED, locate
 from cancernet.slides.images import ImageLike, to_patches
 from cancernet.training.acceleration import keep_freed_memory
 from cancernet.training.checkpoints import data_state, recorded_calibration
@@ -184,13 +185,14 @@ class Predictor:
         return logits
 
 
-def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
+def load(checkpoint: str | Path = INCLUDED, network: str | None = None) -> Predictor:
     """Load a checkpoint that `fit` wrote, to predict patches and map regions and slides.
 
     On the CPU of Linux the process then keeps the memory that it frees, which makes the network faster by a third.
 
     Args:
-        checkpoint: The file, such as .../checkpoints/best.ckpt; nothing in it is executed.
+        checkpoint: The file, such as .../checkpoints/best.ckpt; nothing in it is executed. The included model where
+            not given.
         network: The network that the checkpoint names, if it belongs neither to this project nor to Keras: its code is
             then run.
 
@@ -198,15 +200,11 @@ def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
         InputError: No such checkpoint, or a network that only the user may name.
 
     Examples:
-        >>> import tempfile, cancernet
-        >>> from cancernet.training.task import ClassificationTask
-        >>> task, content, file = ClassificationTask(), {}, Path(tempfile.mkdtemp()) / "last.ckpt"
-        >>> task.on_save_checkpoint(content)
-        >>> torch.save({**content, "state_dict": task.state_dict()}, file)
-        >>> predictor = cancernet.load(file)
+        >>> import cancernet
+        >>> predictor = cancernet.load()
         >>> found = predictor.predict(np.full((2, 50, 50, 3), 200, np.uint8))
         >>> found.probability.shape, found.call.dtype, found.threshold
-        ((2,), dtype('bool'), 0.5)
+        ((2,), dtype('bool'), ...)
         >>> predictor.map(np.full((150, 120, 3), 200, np.uint8), tissue=False).probability.shape
         (9,)
     """
@@ -215,4 +213,4 @@ def load(checkpoint: str | Path, network: str | None = None) -> Predictor:
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if device.type == "cpu":
         keep_freed_memory()
-    return Predictor(trained, content, Path(checkpoint).name, device)
+    return Predictor(trained, content, locate(checkpoint).name, device)

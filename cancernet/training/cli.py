@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from cancernet.errors import InputError, brief, one_line
 from cancernet.evaluation.terminal import print_metrics
 from cancernet.options import OneLineErrors, shorten
 from cancernet.preflight import needs_checkpoint
+from cancernet.pretrained import locate
 from cancernet.signals import Stopped
 from cancernet.training.callbacks.checkpoints import RunCheckpoint
 from cancernet.training.callbacks.results import ResultFiles
@@ -130,8 +130,8 @@ class CancerNetCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find a missing checkpoint before the data are opened; log nothing but a fit."""
         config = self.config[str(self.subcommand)]
-        if config.ckpt_path is not None and config.ckpt_path.startswith("~"):
-            config.ckpt_path = str(Path(config.ckpt_path).expanduser())
+        if config.ckpt_path is not None and "://" not in config.ckpt_path:
+            config.ckpt_path = str(locate(config.ckpt_path))
         if self.subcommand != "fit":
             config.trainer.logger = False
         elif config.ckpt_path is not None:

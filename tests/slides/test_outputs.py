@@ -251,7 +251,7 @@ def test_a_foreign_folder_is_not_written_into(checkpoint, pixels, tmp_path, caps
 def test_a_second_run_into_the_same_folder_waits_and_finds_it_done(checkpoint, pixels, tmp_path, capfd):
     Image.fromarray(pixels).save(tmp_path / "region.png")
     output = tmp_path / "maps"
-    second = Thread(target=map_files, args=(checkpoint, [tmp_path / "region.png"], output))
+    second = Thread(target=map_files, args=([checkpoint, tmp_path / "region.png"], output))
     with exclusive(output / "region"):
         second.start()
         said = ""
@@ -259,6 +259,6 @@ def test_a_second_run_into_the_same_folder_waits_and_finds_it_done(checkpoint, p
             said += capfd.readouterr().err
             assert second.is_alive()
     second.join()
-    map_files(checkpoint, [tmp_path / "region.png"], output)
+    map_files([checkpoint, tmp_path / "region.png"], output)
     assert "done before" in capfd.readouterr().out
     assert [path.name for path in output.iterdir()] == ["region"]

@@ -17,6 +17,7 @@ from cancernet.evaluation.context_files import write_context
 from cancernet.evaluation.report.formatting import NAMES, cell, threshold
 from cancernet.evaluation.results import ContextResult
 from cancernet.evaluation.run_folder import read_whole
+from cancernet.pretrained import INCLUDED
 
 __all__ = ["context"]
 
@@ -27,15 +28,16 @@ def context(
     """Correct each patch by its neighbours on the slide, and evaluate that next to the patch-wise result.
 
     Args:
-        run_dir: A run folder, or one of its `predict-...` and `test-...` folders; `context.csv` and `context.json` are
-            written there, named after the cases where cases are named.
+        run_dir: A run folder, or one of its `predict-...` and `test-...` folders, or the name of the included model,
+            for what it last predicted below `lightning_logs`; `context.csv` and `context.json` are written there, named
+            after the cases where cases are named.
         neighbourhood: Patches along a side of the neighbourhood, with the patch in its middle: 3 or 5.
         fit_on: Cases to fit on, joined by commas: validation cases or ones outside the split; all of the validation
             part where not given.
         score: Cases to score, joined by commas: test cases or ones outside the split; all of these that nothing is
             fitted on where not given.
     """
-    folder = Path(run_dir)
+    folder = _newest_of_included() if str(run_dir) == INCLUDED and not run_dir.exists() else run_dir
     predictions, origin = read_whole(folder)
     if origin.leaks:
         raise InputError(f"{folder}: its patches were split one by one, so every case trained; split by case")
@@ -46,6 +48,13 @@ def context(
     patches, result = evaluate_context(predictions, origin, fitted, scored, neighbourhood)
     _print(result)
     print(*write_context(folder, _stem(neighbourhood, *named), result, patches), sep="\n")
+
+
+def _newest_of_included() -> Path:
+    found = list(Path("lightning_logs", INCLUDED).glob("predict-*"))
+    if not found:
+        raise InputError(f"{INCLUDED}: predicted nothing here; run `cancernet predict --ckpt_path {INCLUDED}` first")
+    return max(found, key=lambda folder: folder.stat().st_mtime)
 
 
 def _cases(option: str, text: str | None) -> list[str] | None:
