@@ -1,8 +1,10 @@
 """Averaged weights and batch-norm statistics, which are what is validated and saved."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -27,3 +29,12 @@ class ExponentialAveraging(WeightAveraging):
             torch._foreach_add_(list(averaged), change)
 
         super().__init__(multi_avg_fn=blend)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the average when a fit has ended: validation would put it in the place of recalibrated weights."""
+        self._average_model = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the average where a fit resumes; a test has it already, as the checkpoint's weights."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)

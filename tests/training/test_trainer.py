@@ -119,6 +119,18 @@ def test_python_tests_its_run_as_the_command_line_does(run_folder, python_run, c
     assert {"report.html", "model_card.md", "predictions.csv"} <= set(files_of(folder))
 
 
+@pytest.mark.parametrize("stage", ["test", "validate"])
+def test_the_trainer_that_trained_evaluates_the_averaged_weights(python_run, stage):
+    folder, trainer, data = python_run
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    given = {"datamodule": data, "ckpt_path": checkpoint, "verbose": False}
+    metrics = getattr(trainer, stage)(trainer.lightning_module, **given)
+    averaged, loaded = read_checkpoint(checkpoint)["state_dict"], trainer.lightning_module.state_dict()
+    assert [name for name, value in averaged.items() if not torch.equal(value, loaded[name])] == []
+    other = python_trainer(folder.parents[1], logger=False)
+    assert getattr(other, stage)(ClassificationTask.load_from_checkpoint(checkpoint), **given) == metrics
+
+
 def test_weights_in_memory_are_evaluated_without_files(python_run, archive, cache, tmp_path):
     task, data = ClassificationTask(), IDCDataModule(str(archive), cache=str(cache))
     trainer = python_trainer(tmp_path, logger=False)
