@@ -60,7 +60,7 @@ def test_the_readme_is_as_long_as_a_front_page():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```", "", readme, flags=re.DOTALL | re.MULTILINE)
     assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
-    assert len(readme.split()) <= 1250
+    assert len(readme.split()) <= 1300
     assert readme.count("\n") <= 170
     assert len(pictures(ROOT / "README.md")) <= 4
 
@@ -71,5 +71,5 @@ def test_the_picture_of_the_rooms_shows_what_its_source_says():
     said = [line.strip() for label in re.findall(r'label="([^"]+)"', source) for line in label.split(r"\n")]
     assert [line for line in said if f">{line}</text>" not in picture.replace("&#160;", " ").replace("> ", ">")] == []
     rooms = [ROOT / line for line in said if line.startswith("cancernet/")]
-    assert len(rooms) == 7
+    assert len(rooms) == 8
     assert [room for room in rooms if not room.is_dir()] == []
