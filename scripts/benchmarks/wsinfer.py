@@ -64,7 +64,7 @@ def _race(folder: Path, slides: Path, network: str, rounds: int, python: str) ->
         for figure, command, environment, table in contenders:
             output = folder / "results"
             shutil.rmtree(output, ignore_errors=True)
-            start = time.perf_counter()
+            start, before = time.perf_counter(), _processor_seconds()
             process = subprocess.Popen([*command, str(output)], env=environment, stdout=subprocess.DEVNULL)
             with watch_memory(process.pid, anonymous_memory_of_tree) as peak:
                 if process.wait():
@@ -72,5 +72,12 @@ def _race(folder: Path, slides: Path, network: str, rounds: int, python: str) ->
             seconds = time.perf_counter() - start
             count = sum(len(pd.read_csv(file)) for file in output.rglob(table))
             figure.add(count / seconds, peak.megabytes)
-            print(f"  {network}, {figure.name}: {count:,} tiles in {seconds:.1f} s", file=sys.stderr, flush=True)
+            used = f"{seconds:.1f} s, {_processor_seconds() - before:.1f} s of the processor"
+            print(f"  {network}, {figure.name}: {count:,} tiles in {used}", file=sys.stderr, flush=True)
     return [figure for figure, *_ in contenders]
+
+
+def _processor_seconds() -> float:
+    """Return the processor's seconds of all children that ended, which other work on the machine changes little."""
+    times = os.times()
+    return times.children_user + times.children_system
