@@ -30,7 +30,8 @@ def score(runs: list[Path]) -> dict[str, float]:
     """
     logits: dict[str, np.ndarray] = {}
     for run in runs:
-        checkpoint = next(iter(sorted(run.glob(CHECKPOINTS))), None)
+        # The newest: an interrupted fit has left one too.
+        checkpoint = max(run.glob(CHECKPOINTS), key=lambda file: file.stat().st_mtime, default=None)
         if checkpoint is None:
             raise InputError(f"{run}: holds no last.ckpt; run scripts/ablate first")
         data = IDCDataModule.load_from_checkpoint(checkpoint)
