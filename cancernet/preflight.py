@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cancernet.errors import InputError
-from cancernet.pretrained import INCLUDED, locate
+from cancernet.pretrained import is_checkpoint, is_included, locate
 from cancernet.yaml_files import read_yaml
 
 CONFIG = ("config", "c")
@@ -174,7 +174,7 @@ def _check_checkpoint(path: str) -> None:
 
 
 def _check_weights(path: str) -> None:
-    if locate(path).suffix == ".ckpt":
+    if is_checkpoint(path):
         _check_checkpoint(path)
     elif not Path(path).expanduser().is_file():
         raise InputError(f"model.weights: no file {path}; give a checkpoint, or what Keras saved")
@@ -182,7 +182,7 @@ def _check_weights(path: str) -> None:
 
 def _check_first(path: str) -> None:
     """Check the first word of `map`, which is a checkpoint or the first input."""
-    if locate(path).suffix == ".ckpt":
+    if is_checkpoint(path):
         _check_checkpoint(path)
 
 
@@ -192,7 +192,7 @@ def _check_file(path: str) -> None:
 
 
 def _check_run(folder: str) -> None:
-    if folder != INCLUDED and not Path(folder).expanduser().is_dir():
+    if not is_included(folder) and not Path(folder).expanduser().is_dir():
         raise InputError(f"{folder}: no such folder; give a run folder that `cancernet test` wrote into")
 
 

@@ -3,6 +3,7 @@
 scripts/python -m scripts.picture lightning_logs/version_0/report.html "#maps" docs/report.png
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PIL import Image
 from cancernet.errors import InputError, explained
 from cancernet.options import OptionParser
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The system's browser; None where there is none."""
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 
 
@@ -27,6 +29,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if not given.page.is_file():
         raise InputError(f"{given.page}: no such page; give a report.html or map.html")
+    if CHROMIUM is None:
+        raise InputError("no Chromium here: apt-get install -y chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

@@ -9,6 +9,8 @@ from pathlib import Path
 INCLUDED = "idc-residual-2026-11-30"
 """Name of the model: data, network and the day it was trained. It may be given wherever a checkpoint is asked for."""
 FOLDER = Path(__file__).parent
+RESULTS = Path("lightning_logs", INCLUDED)
+"""Its run folder: nothing is written into the package."""
 
 
 def locate(checkpoint: str | Path) -> Path:
@@ -24,5 +26,14 @@ def locate(checkpoint: str | Path) -> Path:
 
 
 def is_included(checkpoint: str | Path) -> bool:
-    """Tell whether a checkpoint's file is that of the included model."""
-    return Path(checkpoint).expanduser().resolve().parent == FOLDER.resolve()
+    """Tell whether a path or name is that of the included model."""
+    return locate(checkpoint).resolve().parent == FOLDER.resolve()
+
+
+def is_checkpoint(word: str | Path) -> bool:
+    """Tell by the ending whether a word of the user's means a checkpoint; the name of the included model does.
+
+    >>> is_checkpoint("last.ckpt"), is_checkpoint(INCLUDED), is_checkpoint("slide.svs")
+    (True, True, False)
+    """
+    return locate(word).suffix == ".ckpt"

@@ -11,7 +11,7 @@ from cancernet.data.archive.listing import show
 from cancernet.errors import InputError
 from cancernet.evaluation.records import read_record
 from cancernet.files import exclusive
-from cancernet.pretrained import INCLUDED, locate
+from cancernet.pretrained import INCLUDED, is_checkpoint
 from cancernet.slides.mapping import map_image, plan_of
 from cancernet.slides.opening import IMAGE_ENDINGS, SLIDE_ENDINGS, open_source, series_of
 from cancernet.slides.outputs import SUMMARY, write_map
@@ -49,7 +49,7 @@ def map_files(
     Raises:
         InputError: No such checkpoint or input, or inputs that failed.
     """
-    named = [path for path in input[:1] if locate(path).suffix == ".ckpt"]
+    named = [path for path in input[:1] if is_checkpoint(path)]
     files = find_inputs(input[len(named) :])
     if not files:
         raise InputError(f"map: {named[0]} is a checkpoint; name what it is to map after it")

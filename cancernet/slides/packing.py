@@ -57,8 +57,10 @@ def pack_root(words: list[str]) -> list[str]:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file is a region or a slide, which holds many patches."""
-    if not path.is_file() or path.suffix.lower() in SLIDE_ENDINGS:
-        return path.is_file()
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in SLIDE_ENDINGS:
+        return True
     if path.suffix.lower() not in IMAGE_ENDINGS:
         return False
     try:

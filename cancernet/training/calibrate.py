@@ -12,7 +12,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.data.training_record import TrainingRecord
 from cancernet.errors import InputError
 from cancernet.files import require_space
-from cancernet.pretrained import is_included, locate
+from cancernet.pretrained import is_included
 from cancernet.training.calibration import calibrate_checkpoint
 from cancernet.training.checkpoints import data_state, require_data_record, trusted_network_config
 from cancernet.training.task import ClassificationTask
@@ -49,7 +49,7 @@ def calibrate(
             that nothing can be chosen on, or statistics to be measured on other data than it was trained on.
     """
     content = read_checkpoint(checkpoint)
-    if is_included(locate(checkpoint)):
+    if is_included(checkpoint):
         raise InputError(f"{checkpoint}: the included model stays as its card describes it; copy it and calibrate that")
     trusted_network_config(content, network)
     require_data_record(content)

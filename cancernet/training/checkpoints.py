@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cancernet.errors import InputError, brief
 from cancernet.model.registry import is_known
-from cancernet.pretrained import is_included
+from cancernet.pretrained import RESULTS, is_included
 from cancernet.training.optimization import OptimizerSettings, ScheduleSettings
 
 NETWORK = ("network", "network_arguments", "classes", "image_size", "tta")
@@ -150,7 +150,7 @@ def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def run_folder(checkpoint: str | Path) -> Path:
     """Return the run folder that a checkpoint file belongs to; the included model has one among the runs."""
     if is_included(checkpoint):
-        return Path("lightning_logs").resolve() / Path(checkpoint).stem
+        return RESULTS.resolve()
     folder = Path(checkpoint).expanduser().resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 

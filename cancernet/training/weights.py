@@ -13,7 +13,7 @@ from cancernet.errors import InputError
 from cancernet.model.fused.network import TorchNetwork
 from cancernet.model.keras_files.weights import FlattenOrder, NetworkWeights, load_weights, read_weights
 from cancernet.model.registry import create_network
-from cancernet.pretrained import locate
+from cancernet.pretrained import is_checkpoint
 from cancernet.training.checkpoints import data_state, network_config, require_same_weights
 
 NETWORK_PREFIX = "network."
@@ -86,7 +86,7 @@ def start_from(network: TorchNetwork, file: str, description: dict[str, Any]) ->
     Raises:
         InputError: Not such a file, or another network.
     """
-    if locate(file).suffix != ".ckpt":
+    if not is_checkpoint(file):
         if description["network"] != "cancernet":
             raise InputError(f"model.weights: {file}: only CancerNet starts from a file of Keras'; give a checkpoint")
         load_weights(network, read_weights(Path(file).expanduser()))

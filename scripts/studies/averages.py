@@ -12,13 +12,14 @@ import torch
 
 from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, explained
+from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.options import OptionParser
 from cancernet.training.calibration import predict_rows
 from cancernet.training.task import ClassificationTask
+from scripts.studies.trials import fitted
 
-CHECKPOINTS = "lightning_logs/*/checkpoints/last.ckpt"
 CPU = torch.device("cpu")
 
 
@@ -30,10 +31,8 @@ def score(runs: list[Path]) -> dict[str, float]:
     """
     logits: dict[str, np.ndarray] = {}
     for run in runs:
-        # The newest: an interrupted fit has left one too.
-        checkpoint = max(run.glob(CHECKPOINTS), key=lambda file: file.stat().st_mtime, default=None)
-        if checkpoint is None:
-            raise InputError(f"{run}: holds no last.ckpt; run scripts/ablate first")
+        if (checkpoint := fitted(run, "last.ckpt")) is None:
+            raise InputError(f"{run}: holds no last.ckpt of a finished fit; run scripts/ablate first")
         data = IDCDataModule.load_from_checkpoint(checkpoint)
         data.setup("validate")
         rows = data.split.rows("validation")
@@ -45,9 +44,7 @@ def score(runs: list[Path]) -> dict[str, float]:
     if len(runs) > 1:
         logits[f"mean of these {len(runs)}"] = np.mean(alone, axis=0)
     label = data.store.index["label"].to_numpy()[rows]
-    return {
-        name: estimates(label, 1 / (1 + np.exp(-value)), 0.5, ("auroc",))["auroc"] for name, value in logits.items()
-    }
+    return {name: estimates(label, sigmoid(value), 0.5, ("auroc",))["auroc"] for name, value in logits.items()}
 
 
 @explained("averages")

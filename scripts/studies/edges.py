@@ -9,9 +9,9 @@ import pandas as pd
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import bootstrap
 from cancernet.evaluation.context.correction import gather_neighbours
-from cancernet.evaluation.report.formatting import figure
 from cancernet.evaluation.run_folder import read_whole
 from cancernet.options import OptionParser
+from scripts.studies.results import with_interval
 
 LEAST = 5
 """Neighbours of eight that have to be there."""
@@ -59,11 +59,7 @@ def main(arguments: list[str]) -> int:
     for name, chosen in (("at an edge", edge & known), ("away from it", ~edge & known), ("both", known)):
         rows = table[chosen]
         found = bootstrap(rows["label"], rows["probability"], rows["case"], threshold, metrics=METRICS)
-        cells = [
-            f"{figure(one.estimate)} ({figure(one.low)} to {figure(one.high)})"
-            for one in map(found.get, METRICS)
-            if one
-        ]
+        cells = [with_interval(found[name]) for name in METRICS]
         share = wrong[chosen].sum() / wrong[known].sum()
         print(f"| {name} | {len(rows):,} | {int(rows['label'].sum()):,} | {' | '.join(cells)} | {share:.2f} |")
     return 0

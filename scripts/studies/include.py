@@ -10,9 +10,9 @@ from typing import Any
 from cancernet.checkpoints import read_checkpoint, replace_checkpoint
 from cancernet.errors import InputError, explained
 from cancernet.options import OptionParser
-from cancernet.pretrained import FOLDER, INCLUDED
+from cancernet.pretrained import FOLDER, INCLUDED, RESULTS
 from cancernet.training.calibrate import calibrate
-from scripts.studies.trials import run_command
+from scripts.studies.trials import data_options, run_command
 
 CARD = "model_card.md"
 KEPT = ("epoch", "global_step", "pytorch-lightning_version", "hyper_parameters", "cancernet", "IDCDataModule")
@@ -60,7 +60,7 @@ def make(checkpoint: Path, root: str, output: Path, cache: str | None = None) ->
         file.parent.mkdir()
         replace_checkpoint(file, reduce(read_checkpoint(checkpoint)))
         calibrate(file, root=root, cache=cache)
-        run_command(["test", f"--ckpt_path={file}", *_data(root, cache)])
+        run_command(["test", f"--ckpt_path={file}", *data_options({"root": root, "cache": cache})])
         output.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, output)
         shutil.copy(file.parents[1] / CARD, output / f"{INCLUDED}.md")
@@ -73,8 +73,8 @@ def check(root: str, cache: str | None = None) -> None:
     Raises:
         InputError: They differ in more than the machine.
     """
-    run_command(["test", f"--ckpt_path={INCLUDED}", *_data(root, cache)])
-    found = Path("lightning_logs") / INCLUDED / CARD
+    run_command(["test", f"--ckpt_path={INCLUDED}", *data_options({"root": root, "cache": cache})])
+    found = RESULTS / CARD
     card, now = (
         file.read_text(encoding="utf-8").partition(VARIES)[0].splitlines()
         for file in (FOLDER / f"{INCLUDED}.md", found)
@@ -83,10 +83,6 @@ def check(root: str, cache: str | None = None) -> None:
         print(*different, sep="\n")
         raise InputError(f"{root}: the figures differ from the card's; give the data that the card names")
     print(f"{INCLUDED}: every figure of its card")
-
-
-def _data(root: str, cache: str | None) -> list[str]:
-    return [f"--data.root={root}", *([] if cache is None else [f"--data.cache={cache}"])]
 
 
 @explained("include")

@@ -23,7 +23,7 @@ from cancernet.model.network import CancerNet  # noqa: E402
 from cancernet.options import OptionParser  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 from scripts.studies.repeat import is_tested, read_tested, summarise  # noqa: E402
-from scripts.studies.trials import Trial, plan, run_command  # noqa: E402
+from scripts.studies.trials import Trial, data_options, plan, run_command  # noqa: E402
 
 BATCH = 32
 EPOCHS = 40
@@ -104,9 +104,8 @@ def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) 
         if not model.exists():
             fit(data, model, seed, epochs)
         checkpoint.unlink(missing_ok=True)
-        given = [f"--data.{name}={value}" for name, value in arguments.items() if value is not None]
         run_command(["convert", str(model), str(checkpoint)])
-        run_command(["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *given])
+        run_command(["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *data_options(arguments)])
 
 
 @explained("fit_by_keras")

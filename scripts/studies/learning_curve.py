@@ -13,7 +13,7 @@ from cancernet.files import write_text
 from cancernet.options import OptionParser
 from scripts.studies.engines import add_options, choose_engine
 from scripts.studies.results import collect, tabulate
-from scripts.studies.trials import Job, plan
+from scripts.studies.trials import Job, data_options, plan
 
 PARTS = "parts.csv"
 """File in the folder of a run: its split."""
@@ -61,14 +61,13 @@ def main(arguments: list[str]) -> int:
     engine = choose_engine(given.jobs, given.scheduler)
     data = IDCDataModule(given.root, split=given.split, cache=given.cache)
     data.setup("fit")
-    of_data = [f"--data.root={given.root}", *([] if given.cache is None else [f"--data.cache={given.cache}"])]
+    of_data = data_options({"root": given.root, "cache": given.cache})
     jobs, trials = [], {}
     for patches in given.patches:
         trials[f"{patches:,} training patches"] = several = plan(given.output.resolve() / str(patches), given.seeds)
         for trial in several:
-            file = trial.folder / PARTS
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, cut(data.split, data.store.index, patches, trial.seed).to_csv(index=False))
+            parts = cut(data.split, data.store.index, patches, trial.seed)
+            file = write_text(trial.folder / PARTS, parts.to_csv(index=False))
             jobs.append(Job(trial, [*options, *of_data, f"--data.split={file}"], "test", "last"))
     engine(jobs)
     table = tabulate(collect(trials)[0], None)

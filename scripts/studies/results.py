@@ -4,7 +4,7 @@ Each figure is the mean over seeds with its 95 % interval over cases; rates are 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cancernet.data.datamodule import IDCDataModule
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.baselines import score_baselines
 from cancernet.evaluation.bootstrap import (
+    Difference,
     Interval,
     bootstrap_case_mean,
     bootstrap_mean,
@@ -33,7 +34,7 @@ from cancernet.yaml_files import read_yaml
 from scripts.studies.engines import Engine, add_options, choose_engine
 from scripts.studies.keras_fit import EPOCHS, run
 from scripts.studies.repeat import tested_run, threshold_of
-from scripts.studies.trials import Job, Trial, plan
+from scripts.studies.trials import Job, Trial, data_options, plan
 
 MODELS = Path(__file__).with_name("results.yaml")
 SHOWN = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
@@ -93,12 +94,11 @@ def train(
     Raises:
         InputError: A run failed, or was made with other options.
     """
-    of_data = [f"--data.{name}={value}" for name, value in data.items() if value is not None]
     jobs = []
     for model in models:
         configs = [f"--config={config}" for config in model.configs]
         if configs:
-            words = [*configs, *of_data, *model.options, *options]
+            words = [*configs, *data_options(data), *model.options, *options]
             jobs += [Job(trial, words, "test", "last") for trial in trials[model.name]]
     engine(jobs)
     for model in models:
@@ -145,7 +145,8 @@ def tabulate(tested: Tested, reference: str | None) -> str:
         means = bootstrap_mean(tested.label, runs, tested.case, metrics=SHOWN)
         each = [estimates(tested.label, probability, at, SHOWN) for probability, at in runs]
         spread = {name: float(np.std([one[name] for one in each], ddof=1)) if len(each) > 1 else None for name in SHOWN}
-        lines.append(f"| {title} | {len(runs)} | {' | '.join(_mean(means[name], spread[name]) for name in SHOWN)} |")
+        cells = [with_interval(means[name], spread=spread[name]) for name in SHOWN]
+        lines.append(f"| {title} | {len(runs)} | {' | '.join(cells)} |")
     for other in (reference, COLOURS):
         if other not in tested.runs:
             continue
@@ -153,10 +154,7 @@ def tabulate(tested: Tested, reference: str | None) -> str:
         for title, runs in tested.runs.items():
             if title != other:
                 less = paired_mean_difference(tested.label, runs, tested.runs[other], tested.case, metrics=SHOWN)
-                cells = [
-                    f"{signed(d.estimate)} ({signed(d.low)} to {signed(d.high)})" for d in map(less.get, SHOWN) if d
-                ]
-                lines.append(f"| {title} | {' | '.join(cells)} |")
+                lines.append(f"| {title} | {' | '.join(with_interval(less[name], signed) for name in SHOWN)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -171,14 +169,16 @@ def tabulate_shares(tested: Tested) -> str:
         predicted = np.mean([one.predicted for one in found], axis=0)
         rank = bootstrap_rank_correlation(predicted, found[0].expert)
         mean = bootstrap_case_mean(predicted - found[0].expert)
-        off = f"{signed(mean.estimate)} ({signed(mean.low)} to {signed(mean.high)})"
-        lines.append(f"| {title} | {_mean(rank, None)} | {off} |")
+        lines.append(f"| {title} | {with_interval(rank)} | {with_interval(mean, signed)} |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(mean: Interval, spread: float | None) -> str:
+def with_interval(
+    found: Interval | Difference, write: Callable[[float], str] = figure, spread: float | None = None
+) -> str:
+    """Write an estimate, the standard deviation over runs where there is one, and the interval in brackets."""
     deviation = "" if spread is None else f" ± {figure(spread)}"
-    return f"{figure(mean.estimate)}{deviation} ({figure(mean.low)} to {figure(mean.high)})"
+    return f"{write(found.estimate)}{deviation} ({write(found.low)} to {write(found.high)})"
 
 
 @explained("results")

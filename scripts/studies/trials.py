@@ -1,7 +1,7 @@
 """The runs of a study: what each is, what is finished of it, and what completes it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -96,7 +96,7 @@ def is_complete(job: Job) -> bool:
     Raises:
         InputError: The fit is finished, but was made with other options.
     """
-    if _fitted(job) is None:
+    if fitted(job.trial.folder, job.file) is None:
         return False
     _check_same(job.trial.folder / RECORD, job.options)
     return job.part == "validation" or newest_test(job.trial.folder, job.file) is not None
@@ -110,7 +110,7 @@ def complete(job: Job, command: Command) -> None:
     """
     if is_complete(job):
         return
-    file = _fitted(job) or _fit(job, command)
+    file = fitted(job.trial.folder, job.file) or _fit(job, command)
     if job.part == "test" and newest_test(job.trial.folder, job.file) is None:
         command(["test", f"--ckpt_path={file}"])
 
@@ -126,7 +126,7 @@ def read_figures(job: Job) -> dict[str, float | None]:
         if (found := newest_test(folder, job.file)) is None:
             raise InputError(f"{folder}: test left no {METRICS} of {job.file} here")
         return columns(found[1])
-    if (file := _fitted(job)) is None:
+    if (file := fitted(job.trial.folder, job.file)) is None:
         raise InputError(f"{folder}: holds no finished fit; run it again")
     calibration = recorded_calibration(read_checkpoint(file))
     if calibration is None or "auroc" not in calibration:
@@ -141,9 +141,14 @@ def _fit(job: Job, command: Command) -> Path:
     write_json(folder / RECORD, {"options": job.options})
     resume = [] if interrupted is None else [f"--ckpt_path={interrupted}"]
     command(["fit", *job.arguments, *job.trial.options, *resume])
-    if (file := _fitted(job)) is None:
+    if (file := fitted(job.trial.folder, job.file)) is None:
         raise InputError(f"{folder}: fit left no {job.file} here; leave checkpoints and their folder on")
     return file
+
+
+def data_options(arguments: Mapping[str, str | None]) -> list[str]:
+    """Return arguments of the data module as words of a command line, those that are None left out."""
+    return [f"--data.{name}={value}" for name, value in arguments.items() if value is not None]
 
 
 def spell_out(arguments: Sequence[str]) -> list[Any]:
@@ -191,9 +196,9 @@ def _checkpoints(folder: Path, *patterns: str) -> list[Path]:
     return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
 
 
-def _fitted(job: Job) -> Path | None:
-    """Return the newest checkpoint of a fit that came to its end: it is calibrated there."""
-    return next((file for file in _checkpoints(job.trial.folder, job.file) if _is_calibrated(file)), None)
+def fitted(folder: Path, file: str) -> Path | None:
+    """Return the newest checkpoint of this name of a fit that came to its end: it is calibrated there."""
+    return next((found for found in _checkpoints(folder, file) if _is_calibrated(found)), None)
 
 
 def _is_calibrated(file: Path) -> bool:

@@ -1,7 +1,6 @@
 """The report in Chromium: what a reader moves, reads and sorts."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +12,9 @@ from cancernet.evaluation.report import write_report
 from cancernet.evaluation.report.formatting import figure
 from cancernet.evaluation.report.pooling import subject_of
 from cancernet.evaluation.run_folder import read_run
+from scripts.picture import CHROMIUM
 from tests.evaluation.run_folders import draw_run
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless",
     "--no-sandbox",

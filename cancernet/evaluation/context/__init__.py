@@ -17,7 +17,7 @@ from cancernet.evaluation.context_files import write_context
 from cancernet.evaluation.report.formatting import NAMES, cell, threshold
 from cancernet.evaluation.results import ContextResult
 from cancernet.evaluation.run_folder import read_whole
-from cancernet.pretrained import INCLUDED
+from cancernet.pretrained import INCLUDED, RESULTS, is_included
 
 __all__ = ["context"]
 
@@ -37,7 +37,7 @@ def context(
         score: Cases to score, joined by commas: test cases or ones outside the split; all of these that nothing is
             fitted on where not given.
     """
-    folder = _newest_of_included() if str(run_dir) == INCLUDED and not run_dir.exists() else run_dir
+    folder = _newest_of_included() if is_included(run_dir) else run_dir
     predictions, origin = read_whole(folder)
     if origin.leaks:
         raise InputError(f"{folder}: its patches were split one by one, so every case trained; split by case")
@@ -51,7 +51,7 @@ def context(
 
 
 def _newest_of_included() -> Path:
-    found = list(Path("lightning_logs", INCLUDED).glob("predict-*"))
+    found = list(RESULTS.glob("predict-*"))
     if not found:
         raise InputError(f"{INCLUDED}: predicted nothing here; run `cancernet predict --ckpt_path {INCLUDED}` first")
     return max(found, key=lambda folder: folder.stat().st_mtime)
