@@ -25,15 +25,21 @@ POLL = 0.2
 
 
 def run_apart(
-    arguments: list[str], log: Path, wanted: Callable[[], bool], folder: Path | None = None, **variables: str
+    arguments: list[str],
+    log: Path,
+    wanted: Callable[[], bool],
+    folder: Path | None = None,
+    module: str = "cancernet",
+    **variables: str,
 ) -> None:
-    """Run `cancernet` in a process of its own, with one thread unless OMP_NUM_THREADS is set, and wait for its end.
+    """Run a module in a process of its own, with one thread unless OMP_NUM_THREADS is set, and wait for its end.
 
     Args:
         arguments: Its command line.
         log: File that its output is added to.
         wanted: Asked again and again; when it says no, the command is told to end.
         folder: Its working folder.
+        module: What is run, as `python -m` names it.
         **variables: Further environment variables.
 
     Raises:
@@ -44,7 +50,7 @@ def run_apart(
     # Processes with several threads each hold each other up on the cores that they share.
     threads = {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, __file__, str(log), sys.executable, "-m", "cancernet", *arguments],
+        [sys.executable, __file__, str(log), sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         cwd=folder,
         # The caller's folder stays off the module path: another checkout there would be imported in place of this one.
@@ -61,7 +67,7 @@ def run_apart(
         status = process.wait()
     if status:
         last = _last_line(log, before)
-        raise InputError(f"`cancernet {arguments[0]}` ended with status {status} ({last}); its output is in {log}")
+        raise InputError(f"`{module} {arguments[0]}` ended with status {status} ({last}); its output is in {log}")
 
 
 def _last_line(log: Path, start: int) -> str:

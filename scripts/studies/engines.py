@@ -11,15 +11,28 @@ from functools import partial
 from itertools import cycle
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
 
 from cancernet.errors import InputError, one_line
 from scripts.studies.apart import run_apart
-from scripts.studies.trials import Job, complete, is_complete, run_command
+from scripts.studies.trials import CANCERNET, Command, Trial, run_command
 
-Engine = Callable[[Sequence[Job]], None]
+
+class Work(Protocol):
+    """What an engine completes: a trial, whether all of it is there, and what completes it (see `trials.Job`)."""
+
+    @property
+    def trial(self) -> Trial: ...  # noqa: D102
+
+    def is_complete(self) -> bool: ...  # noqa: D102
+
+    def complete(self, command: Command) -> None: ...  # noqa: D102
+
+
+Engine = Callable[[Sequence[Work]], None]
 """Completes jobs; raises `InputError` where one fails."""
 
 LOG = "output.txt"
@@ -60,20 +73,20 @@ def choose_engine(jobs: int, scheduler: str | None) -> Engine:
     return run_here if jobs == 1 else partial(run_side_by_side, count=jobs)
 
 
-def run_here(jobs: Sequence[Job]) -> None:
+def run_here(jobs: Sequence[Work]) -> None:
     """Complete one job after the other in this process; the first that fails ends the study."""
     for job in jobs:
-        complete(job, run_command)
+        job.complete(run_command)
 
 
-def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
+def run_side_by_side(jobs: Sequence[Work], count: int) -> None:
     """Complete up to `count` jobs at a time on this machine; where it has several GPUs, each job has one to itself."""
     stop = threading.Event()
     places: SimpleQueue[dict[str, str]] = SimpleQueue()
     for _, gpu in zip(range(count), cycle(_gpus() or [None]), strict=False):
         places.put({} if gpu is None else {GPUS: gpu})
 
-    def run(job: Job) -> None:
+    def run(job: Work) -> None:
         place = places.get()
         try:
             _complete_apart(job, lambda: not stop.is_set(), None, **place)
@@ -90,7 +103,7 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())] if named is None else named.split(",")
 
 
-def run_on_cluster(jobs: Sequence[Job], address: str) -> None:
+def run_on_cluster(jobs: Sequence[Work], address: str) -> None:
     """Complete jobs on the workers of a Dask scheduler, which see the same files under the same names."""
     try:
         from distributed import Client
@@ -115,10 +128,10 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> None:
 
 
 def _follow(
-    jobs: Sequence[Job], submit: Callable[[Job], Future[None]], end: Callable[[], object] = lambda: None
+    jobs: Sequence[Work], submit: Callable[[Work], Future[None]], end: Callable[[], object] = lambda: None
 ) -> None:
     """Submit what is not complete, show the progress and report each failure when it happens."""
-    missing = [job for job in jobs if not is_complete(job)]
+    missing = [job for job in jobs if not job.is_complete()]
     futures = {submit(job): job.trial.folder for job in missing}
     failed = {}
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc="runs", unit="run") as bar:
@@ -139,11 +152,14 @@ def _follow(
         raise InputError("; ".join(f"{folder}: {error}" for folder, error in failed.items()))
 
 
-def _complete_apart(job: Job, wanted: Callable[[], bool], folder: Path | None = None, **variables: str) -> None:
-    complete(job, lambda arguments: run_apart(arguments, job.trial.folder / LOG, wanted, folder, **variables))
+def _complete_apart(job: Work, wanted: Callable[[], bool], folder: Path | None = None, **variables: str) -> None:
+    def command(arguments: list[str], module: str = CANCERNET) -> None:
+        run_apart(arguments, job.trial.folder / LOG, wanted, folder, module, **variables)
+
+    job.complete(command)
 
 
-def _complete_on_worker(job: Job, folder: Path) -> None:
+def _complete_on_worker(job: Work, folder: Path) -> None:
     """Complete a job in a worker of the cluster; its commands end when the scheduler or the worker gives it up."""
     from distributed import Reschedule, get_worker
     from distributed.worker import WORKER_ANY_RUNNING

@@ -5,12 +5,14 @@ augmentation are this project's, so that only the way of training can make a dif
 """
 
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cancernet.checkpoints import replace_checkpoint
 from cancernet.errors import explained
+from cancernet.files import replacing
 from cancernet.model.backend import require_torch_backend
 
 require_torch_backend()
@@ -19,12 +21,16 @@ import keras  # noqa: E402  (the backend must be settled before)
 
 from cancernet.data.augment import scale_and_augment  # noqa: E402
 from cancernet.data.datamodule import IDCDataModule  # noqa: E402
+from cancernet.model.keras_files.weights import read_weights  # noqa: E402
 from cancernet.model.network import CancerNet  # noqa: E402
 from cancernet.options import OptionParser  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
-from scripts.studies.repeat import is_tested, read_tested, summarise  # noqa: E402
-from scripts.studies.trials import Trial, data_options, plan, run_command  # noqa: E402
+from cancernet.training.weights import make_checkpoint  # noqa: E402
+from scripts.studies.repeat import read_tested, summarise  # noqa: E402
+from scripts.studies.trials import Command, Trial, fitted, newest_test, plan, run_command  # noqa: E402
 
+MODULE = "scripts.studies.keras_fit"
+CHECKPOINT = "last.ckpt"
 BATCH = 32
 EPOCHS = 40
 RATE, DECAY = 1e-2, 2.5e-4
@@ -39,37 +45,33 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self._loader = data.train_dataloader()
         self._operations = data.augmentation
-        self._epoch = 0
-        self._start()
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        if number == 0:
+            self._batches = iter(self._loader)
         batch = next(self._batches)
         image = scale_and_augment(batch["image"], self._operations, batch["seed"])
         return image.permute(0, 2, 3, 1).numpy(), np.eye(2, dtype=np.float32)[batch["label"].numpy()]
 
-    def on_epoch_end(self) -> None:
-        """Take the next epoch's order."""
-        self._epoch += 1
-        self._start()
-
-    def _start(self) -> None:
-        self._loader.sampler.set_epoch(self._epoch)  # type: ignore[attr-defined]
-        self._batches = iter(self._loader)
+    def start(self, epoch: int) -> None:
+        """Take the order of an epoch."""
+        self._loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
 def fit(data: IDCDataModule, file: Path, seed: int, epochs: int) -> None:
-    """Train by `keras.Model.fit` and save the model.
+    """Train by `keras.Model.fit` and save the model; an interrupted training goes on from its last whole epoch.
+
+    Then its dropout draws other masks than without the interruption: Keras saves no state of its random numbers.
 
     Args:
-        data: Prepared, not set up.
+        data: Set up.
         file: The `.keras` file to write.
         seed: Of the weights and the dropout.
         epochs: Passes over the training part.
     """
-    data.setup("fit")
     keras.utils.set_random_seed(seed)
     model = CancerNet.build()
     model.compile(
@@ -83,29 +85,68 @@ def fit(data: IDCDataModule, file: Path, seed: int, epochs: int) -> None:
         metrics=["accuracy"],
     )
     weights = dict(enumerate(data.balanced_weights))
-    model.fit(Batches(data), epochs=epochs, class_weight=weights, shuffle=False, verbose=2)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    model.save(file)
+    batches = Batches(data)
+    callbacks = [
+        keras.callbacks.BackupAndRestore(file.parent / "backup", double_checkpoint=True),
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch + 1)),
+    ]
+    model.fit(batches, epochs=epochs, class_weight=weights, shuffle=False, verbose=2, callbacks=callbacks)
+    with replacing(file) as partial:
+        model.save(partial)
 
 
-def run(trials: Sequence[Trial], arguments: dict[str, str | None], epochs: int) -> None:
-    """Train and test each trial; finished ones are kept.
+def run(trial: Trial, arguments: dict[str, str | None], epochs: int) -> None:
+    """Train, choose the threshold on validation and test; what is there already is kept.
+
+    Args:
+        trial: Its seed is that of weights, dropout, order and augmentation.
+        arguments: Of the data module.
+        epochs: Passes over the training part.
 
     Raises:
-        InputError: The data cannot be used, or a test failed.
+        InputError: The data cannot be used, or a command failed.
     """
-    for trial in trials:
-        if is_tested(trial):
-            continue
-        folder, seed = trial.folder / "lightning_logs" / "version_0", trial.seed
+    folder, seed = trial.folder / "lightning_logs" / "version_0", trial.seed
+    model, checkpoint = folder / "model.keras", folder / "checkpoints" / CHECKPOINT
+    if fitted(trial.folder, CHECKPOINT) is None:
         data = IDCDataModule(**arguments, seed=seed, batch_size=BATCH, augmentation=["original"])  # type: ignore[arg-type]
         data.prepare_data()
-        model, checkpoint = folder / "model.keras", folder / "checkpoints" / "last.ckpt"
+        data.setup("fit")
         if not model.exists():
             fit(data, model, seed, epochs)
-        checkpoint.unlink(missing_ok=True)
-        run_command(["convert", str(model), str(checkpoint)])
-        run_command(["test", f"--ckpt_path={checkpoint}", f"--data.seed={seed}", *data_options(arguments)])
+        # With what trained it, as a checkpoint of `cancernet fit` has it: no command then takes the data by itself.
+        replace_checkpoint(checkpoint, {**make_checkpoint(read_weights(model)), "IDCDataModule": data.state_dict()})
+        run_command(["calibrate", str(checkpoint)])
+    if newest_test(trial.folder, CHECKPOINT) is None:
+        run_command(["test", f"--ckpt_path={checkpoint}"])
+
+
+@dataclass(frozen=True)
+class KerasJob:
+    """Keras' own fit in one trial, for an engine: it has no recorded options, as the recipe is fixed.
+
+    Args:
+        trial: In a folder as `plan` names it.
+        arguments: Of the data module.
+    """
+
+    trial: Trial
+    arguments: dict[str, str | None]
+
+    def is_complete(self) -> bool:
+        """Return whether the trial was tested, at a threshold of validation."""
+        folder = self.trial.folder
+        return fitted(folder, CHECKPOINT) is not None and newest_test(folder, CHECKPOINT) is not None
+
+    def complete(self, command: Command) -> None:
+        """Run what is missing.
+
+        Raises:
+            InputError: The command failed.
+        """
+        if not self.is_complete():
+            given = [f"--{name}={value}" for name, value in self.arguments.items() if value is not None]
+            command([str(self.trial.folder.parent), f"--seeds={self.trial.seed}", *given], MODULE)
 
 
 @explained("fit_by_keras")
@@ -121,7 +162,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     keep_freed_memory()
     trials = plan(given.output, given.seeds)
-    run(trials, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
+    for trial in trials:
+        run(trial, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
     runs = read_tested(trials)
     print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
     return 0

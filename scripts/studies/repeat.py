@@ -84,11 +84,6 @@ def read_tested(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame([{**trial.row, **columns(tested_run(trial).metrics)} for trial in trials])
 
 
-def is_tested(trial: Trial) -> bool:
-    """Return whether a test left its metrics."""
-    return newest_test(trial.folder) is not None
-
-
 def tested_run(trial: Trial) -> Run:
     """Read what the newest test of a trial left.
 

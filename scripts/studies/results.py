@@ -31,8 +31,8 @@ from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.files import write_text
 from cancernet.options import OptionParser
 from cancernet.yaml_files import read_yaml
-from scripts.studies.engines import Engine, add_options, choose_engine
-from scripts.studies.keras_fit import EPOCHS, run
+from scripts.studies.engines import Work, add_options, choose_engine
+from scripts.studies.keras_fit import KerasJob
 from scripts.studies.repeat import tested_run, threshold_of
 from scripts.studies.trials import Job, Trial, data_options, plan
 
@@ -48,12 +48,21 @@ Runs = list[tuple[np.ndarray, float]]
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the table: name, title, configurations that `fit` gets (none for Keras' own fit), further options."""
+    """A model of the table.
+
+    Args:
+        name: Also that of the folder of its runs.
+        title: In the table.
+        configs: Configurations that `fit` gets; none for Keras' own fit.
+        options: Further options of `fit`.
+        runs: It is trained with so many of the seeds at most, the first ones; None takes all.
+    """
 
     name: str
     title: str
     configs: tuple[str, ...]
     options: tuple[str, ...] = ()
+    runs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,33 +86,29 @@ def read_models(file: Path) -> list[Model]:
     ):
         raise InputError(f"{file}: expected the name of each model with its title and configs, as in {MODELS}")
     return [
-        Model(name, str(model.get("title", name)), tuple(model["configs"]), tuple(model.get("options", ())))
+        Model(
+            name,
+            str(model.get("title", name)),
+            tuple(model["configs"]),
+            tuple(model.get("options", ())),
+            model.get("runs"),
+        )
         for name, model in models.items()
     ]
 
 
-def train(
-    trials: dict[str, list[Trial]],
-    models: Sequence[Model],
-    data: dict[str, str | None],
-    options: list[str],
-    engine: Engine,
-) -> None:
-    """Train and test each model in its trials; finished runs are kept.
-
-    Raises:
-        InputError: A run failed, or was made with other options.
-    """
-    jobs = []
+def list_jobs(
+    models: Sequence[Model], trials: dict[str, list[Trial]], data: dict[str, str | None], options: list[str]
+) -> list[Work]:
+    """List the runs that train and test each model in its trials."""
+    jobs: list[Work] = []
     for model in models:
-        configs = [f"--config={config}" for config in model.configs]
-        if configs:
-            words = [*configs, *data_options(data), *model.options, *options]
-            jobs += [Job(trial, words, "test", "last") for trial in trials[model.name]]
-    engine(jobs)
-    for model in models:
-        if not model.configs:
-            run(trials[model.name], data, EPOCHS)
+        words = [*(f"--config={config}" for config in model.configs), *data_options(data), *model.options, *options]
+        jobs += [
+            Job(trial, words, "test", "last") if model.configs else KerasJob(trial, data)
+            for trial in trials[model.name]
+        ]
+    return jobs
 
 
 def collect(trials: dict[str, list[Trial]]) -> tuple[Tested, pd.Series]:
@@ -206,8 +211,8 @@ def main(arguments: list[str]) -> int:
     for split in given.splits:
         data = {"root": given.root, "split": split, "cache": given.cache}
         folder = given.output.resolve() / Path(split).stem
-        trials = {model.name: plan(folder / model.name, given.seeds) for model in chosen}
-        train(trials, chosen, data, options, engine)
+        trials = {model.name: plan(folder / model.name, given.seeds[: model.runs]) for model in chosen}
+        engine(list_jobs(chosen, trials, data, options))
         tested, paths = collect({model.title: trials[model.name] for model in chosen})
         tested.runs[COLOURS] = [_score_colours(data, paths)]
         table = f"{tabulate(tested, reference)}\n{tabulate_shares(tested)}"

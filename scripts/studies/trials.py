@@ -1,11 +1,12 @@
 """The runs of a study: what each is, what is finished of it, and what completes it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main as cancernet
@@ -18,8 +19,7 @@ from cancernet.training.checkpoints import recorded_calibration
 from cancernet.yaml_files import read_yaml
 
 Part = Literal["validation", "test"]
-Command = Callable[[list[str]], None]
-"""Runs a command line of `cancernet`; raises `InputError` where it fails."""
+CANCERNET = "cancernet"
 
 FIGURES = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
 """Columns of tested runs, at threshold 0.5."""
@@ -33,6 +33,12 @@ RESUMABLE = ("last.ckpt", "latest.ckpt")
 """Names of the checkpoints that training goes on from; the best one may be of an epoch long past."""
 STOPPED = tuple(128 + number for number in NUMBERS)
 """Exit statuses of a command that a signal ended."""
+
+
+class Command(Protocol):
+    """Runs the command line of a module, of `cancernet` where none is named; raises `InputError` where it fails."""
+
+    def __call__(self, arguments: list[str], module: str = CANCERNET) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -89,30 +95,39 @@ class Job:
         """Name of the checkpoint's file."""
         return f"{self.checkpoint}.ckpt"
 
+    def is_complete(self) -> bool:
+        """Return whether all that `read_figures` reads is there.
 
-def is_complete(job: Job) -> bool:
-    """Return whether all that `read_figures` reads is there.
+        Raises:
+            InputError: The fit is finished, but was made with other options.
+        """
+        if fitted(self.trial.folder, self.file) is None:
+            return False
+        _check_same(self.trial.folder / RECORD, self.options)
+        return self.part == "validation" or newest_test(self.trial.folder, self.file) is not None
 
-    Raises:
-        InputError: The fit is finished, but was made with other options.
-    """
-    if fitted(job.trial.folder, job.file) is None:
-        return False
-    _check_same(job.trial.folder / RECORD, job.options)
-    return job.part == "validation" or newest_test(job.trial.folder, job.file) is not None
+    def complete(self, command: Command) -> None:
+        """Run what is missing; a fit that was interrupted goes on from its last checkpoint.
 
+        Raises:
+            InputError: A command failed or left nothing to read, or the finished fit was made with other options.
+        """
+        if self.is_complete():
+            return
+        file = fitted(self.trial.folder, self.file) or self._fit(command)
+        if self.part == "test" and newest_test(self.trial.folder, self.file) is None:
+            command(["test", f"--ckpt_path={file}"])
 
-def complete(job: Job, command: Command) -> None:
-    """Run what is missing of a job; a fit that was interrupted goes on from its last checkpoint.
-
-    Raises:
-        InputError: A command failed or left nothing to read, or the finished fit was made with other options.
-    """
-    if is_complete(job):
-        return
-    file = fitted(job.trial.folder, job.file) or _fit(job, command)
-    if job.part == "test" and newest_test(job.trial.folder, job.file) is None:
-        command(["test", f"--ckpt_path={file}"])
+    def _fit(self, command: Command) -> Path:
+        folder = self.trial.folder
+        started = _recorded_options(folder / RECORD) == self.options
+        interrupted = _interrupted(folder) if started else None
+        write_json(folder / RECORD, {"options": self.options})
+        resume = [] if interrupted is None else [f"--ckpt_path={interrupted}"]
+        command(["fit", *self.arguments, *self.trial.options, *resume])
+        if (file := fitted(folder, self.file)) is None:
+            raise InputError(f"{folder}: fit left no {self.file} here; leave checkpoints and their folder on")
+        return file
 
 
 def read_figures(job: Job) -> dict[str, float | None]:
@@ -132,18 +147,6 @@ def read_figures(job: Job) -> dict[str, float | None]:
     if calibration is None or "auroc" not in calibration:
         raise InputError(f"{file}: an earlier version calibrated it; run `cancernet calibrate {file}`")
     return {name: calibration[name] for name in VALIDATION_FIGURES}
-
-
-def _fit(job: Job, command: Command) -> Path:
-    folder = job.trial.folder
-    started = _recorded_options(folder / RECORD) == job.options
-    interrupted = _interrupted(folder) if started else None
-    write_json(folder / RECORD, {"options": job.options})
-    resume = [] if interrupted is None else [f"--ckpt_path={interrupted}"]
-    command(["fit", *job.arguments, *job.trial.options, *resume])
-    if (file := fitted(job.trial.folder, job.file)) is None:
-        raise InputError(f"{folder}: fit left no {job.file} here; leave checkpoints and their folder on")
-    return file
 
 
 def data_options(arguments: Mapping[str, str | None]) -> list[str]:
@@ -219,15 +222,15 @@ def newest_test(folder: Path, checkpoint: str | None = None) -> tuple[Path, Test
     return None
 
 
-def run_command(arguments: list[str]) -> None:
-    """Run a command of `cancernet` in this process.
+def run_command(arguments: list[str], module: str = CANCERNET) -> None:
+    """Run a command of `cancernet`, or of another module, in this process.
 
     Raises:
         InputError: It failed, and has said why.
         Stopped: A signal ended it, and the study with it.
     """
-    status = cancernet(arguments)
+    status = cancernet(arguments) if module == CANCERNET else import_module(module).main(arguments)
     if status in STOPPED:
         raise Stopped(status - 128, said=True)
     if status:
-        raise InputError(f"`cancernet {' '.join(arguments)}` ended with status {status}; fix that and run again")
+        raise InputError(f"`{module} {' '.join(arguments)}` ended with status {status}; fix that and run again")

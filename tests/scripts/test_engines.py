@@ -14,7 +14,7 @@ from cancernet.files import write_json
 from scripts.studies import engines, repeat, trials
 from scripts.studies.apart import __file__ as apart
 from scripts.studies.apart import run_apart
-from scripts.studies.trials import Job, Trial, complete
+from scripts.studies.trials import Job, Trial
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -55,7 +55,7 @@ def test_jobs_side_by_side_have_a_gpu_each(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     seen, two = [], threading.Barrier(2)
 
-    def run(arguments, log, wanted, folder, **variables):
+    def run(arguments, log, wanted, folder, module, **variables):
         seen.append(variables["CUDA_VISIBLE_DEVICES"])
         two.wait()  # so that two run at any time
 
@@ -86,7 +86,7 @@ def test_an_interrupted_run_of_the_same_options_goes_on_from_its_last_checkpoint
     interrupted = prepare_fit(tmp_path, ["--model.dropout=0.5"])
     ran = []
     with pytest.raises(InputError, match="fit left no best.ckpt"):
-        complete(Job(Trial(0, tmp_path), options), ran.append)
+        Job(Trial(0, tmp_path), options).complete(ran.append)
     assert (f"--ckpt_path={interrupted}" in ran[0]) == (options == ["--model.dropout=0.5"])
 
 

@@ -163,6 +163,28 @@ def test_keras_own_fit_is_tested_like_a_run(repeated, archive, cache, data, caps
     split = next(option for option in data if "split" in option).split("=")[1]
     arguments = [str(output), "--seeds", "0", "1", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
     assert keras_fit.main([*arguments, "--split", split]) == 0
-    assert "auroc" in capsys.readouterr().out
+    assert "balanced_accuracy_at_validation_threshold" in capsys.readouterr().out
+    job = keras_fit.KerasJob(plan(output, [0])[0], {"root": str(archive), "split": split, "cache": str(cache)})
+    assert job.is_complete()
     differences = contrast(plan(repeated, [0, 1]), plan(output, [0, 1])).set_index("metric")
     assert differences["draws"].min() > 1000
+
+
+@pytest.mark.filterwarnings("ignore:This model's weights came from elsewhere")
+def test_keras_own_fit_goes_on_from_its_last_whole_epoch(archive, cache, tmp_path, monkeypatch, capsys):
+    start, started = keras_fit.Batches.start, []
+
+    def stop_at_the_second(batches, epoch):
+        started.append(epoch)
+        if epoch == 2 and started.count(2) == 1:
+            raise KeyboardInterrupt
+        start(batches, epoch)
+
+    monkeypatch.setattr(keras_fit.Batches, "start", stop_at_the_second)
+    arguments = [str(tmp_path), "--seeds=0", "--epochs=2", f"--root={archive}", f"--cache={cache}"]
+    assert keras_fit.main(arguments) == 130
+    assert keras_fit.main(arguments) == 0
+    assert started == [1, 2, 2]
+    assert [
+        file.name for file in (tmp_path / "seed-0" / "lightning_logs" / "version_0").iterdir() if "backup" in file.name
+    ] == []
