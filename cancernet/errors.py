@@ -43,6 +43,17 @@ def brief(message: object) -> str:
     return line[:LONGEST] + " ..." if len(line) > LONGEST else line
 
 
+def listing(names: Sequence[str], most: int = 5) -> str:
+    """Join names with commas and "and"; beyond `most` the rest is counted.
+
+    >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], most=1)
+    ('a, b and c', 'a and 2 more')
+    """
+    if len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
 def one_line(message: object) -> str:
     r"""Return a message of another package on one line; of an error without a message, its name.
 
@@ -61,9 +72,9 @@ def explained(program: str) -> Callable[[Callable[[list[str]], int]], Callable[.
 
     Returns:
         A decorator. The command takes the arguments, by default those of the process, and returns the status of the
-        function; 2 after an `InputError`, 1 after any other error, 130 after Ctrl-C and 143 after
-        SIGTERM. With `--debug` among the
-        arguments the traceback is shown as well; it always goes to the log of this module, at level DEBUG.
+        function; 2 after an `InputError`, 1 after any other error, 130 after Ctrl-C and 143 after SIGTERM. With
+        `--debug` among the arguments the traceback is shown as well; it always goes to the log of this module, at
+        level DEBUG.
     """
 
     def decorate(command: Callable[[list[str]], int]) -> Callable[..., int]:

@@ -22,7 +22,7 @@ from cancernet.data.split_rules import (
     split_patches,
     split_published,
 )
-from cancernet.errors import InputError
+from cancernet.errors import InputError, listing
 
 FOLDED = ("case", "official", "extended")
 """Splits that have folds."""
@@ -58,7 +58,7 @@ class Split:
         counts = ", ".join(f"{part} {len(self.rows(part)):,}" for part in parts)
         lines = [f"Split {self.name} of {data}, patches: {counts}"]
         if self.absent:
-            lines.append(f"{len(self.absent)} listed cases are not in the data: {', '.join(self.absent)}")
+            lines.append(f"{len(self.absent)} listed cases are not in the data: {listing(self.absent)}")
         if len(self.left_out):
             lines.append(f"{len(self.left_out)} patches left out: an earlier part holds the same image")
         return lines

@@ -10,7 +10,7 @@ import torch
 
 from cancernet.data.split_rules import LEFT_OUT, OUTSIDE, hash_keys
 from cancernet.data.splits import Split
-from cancernet.errors import InputError, one_line
+from cancernet.errors import InputError, listing, one_line
 
 SEEN = ("train", "validation")
 """The parts that a model has seen: one trains its weights, the other chooses its epoch."""
@@ -141,8 +141,9 @@ class TrainingRecord:
             else:
                 shared = sorted(set(_cases_of(index, rows)) & set(self.cases[part]))
                 if shared:
-                    named = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
-                    raise InputError(f"{purpose}: cases that {role} this model are in it ({named}); {way_out}")
+                    raise InputError(
+                        f"{purpose}: cases that {role} this model are in it ({listing(shared)}); {way_out}"
+                    )
 
     def leave_out(self, index: pd.DataFrame, split: Split, part: str, seen: tuple[str, ...]) -> Split:
         """Take out of one part the patches whose image the model has seen.

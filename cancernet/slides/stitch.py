@@ -12,9 +12,8 @@ from PIL import Image
 from cancernet.data.store.decode import ARCHIVE_MPP, SIDE
 from cancernet.data.store.find import find_store
 from cancernet.data.store.store import PatchStore
-from cancernet.errors import InputError
+from cancernet.errors import InputError, listing
 from cancernet.evaluation.figures import CLASS_NAMES
-from cancernet.evaluation.report.formatting import listing
 from cancernet.files import new_folder
 from cancernet.slides.extra import tifffile
 from cancernet.slides.geometry import annotation, outline, tile_feature, write_geojson

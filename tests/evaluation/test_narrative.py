@@ -1,6 +1,7 @@
 import pytest
 
-from cancernet.evaluation.report.formatting import figure, listing, percent
+from cancernet.errors import listing
+from cancernet.evaluation.report.formatting import figure, percent
 from cancernet.evaluation.report.model_card import write_model_card
 from cancernet.evaluation.report.narrative import describe
 from cancernet.evaluation.run_folder import read_run

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cancernet.errors import InputError
-from cancernet.evaluation.report.formatting import listing
+from cancernet.errors import InputError, listing
 from cancernet.evaluation.run_folder import read_split
 
 Parts = dict[str, frozenset[str]]

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from cancernet import __version__
+from cancernet.errors import listing
 from cancernet.evaluation.analysis import SETTINGS
 from cancernet.evaluation.bootstrap import bootstrap, paired_difference
 from cancernet.evaluation.calibration import sigmoid
 from cancernet.evaluation.context.correction import RIDGE, correction, fit_correction, gather_neighbours
 from cancernet.evaluation.metrics import FloatArray
-from cancernet.evaluation.report.formatting import count, listing, percent
+from cancernet.evaluation.report.formatting import count, percent
 from cancernet.evaluation.results import ContextCases, ContextResult, Origin, PerContextMetric, RingCoefficients
 from cancernet.evaluation.values import Difference, Interval
 

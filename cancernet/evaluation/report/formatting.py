@@ -108,17 +108,6 @@ def threshold(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.4g}"
 
 
-def listing(names: list[str], most: int = 5) -> str:
-    """Join names with commas and "and"; beyond `most` the rest is counted.
-
-    >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], most=1)
-    ('a, b and c', 'a and 2 more')
-    """
-    if len(names) > most:
-        names = [*names[:most], f"{len(names) - most} more"]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
-
-
 def fill(
     template: str,
     filters: Mapping[str, Callable[..., object]] | None = None,

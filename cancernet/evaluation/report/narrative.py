@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cancernet.evaluation.report.formatting import count, figure, interval, listing, percent, threshold
+from cancernet.errors import listing
+from cancernet.evaluation.report.formatting import count, figure, interval, percent, threshold
 from cancernet.evaluation.results import Evaluation
 from cancernet.evaluation.values import AtThreshold, Interval, PerMetric
 

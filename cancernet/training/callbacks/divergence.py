@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from cancernet.errors import INPUT, InputError
+from cancernet.errors import INPUT, InputError, listing
 from cancernet.training.resuming import newest_checkpoint
 
 LOOK_EVERY = 10
@@ -109,8 +109,7 @@ class Divergence(Callback):
         if rows is None or store is None:
             return told
         cases = sorted(set(store.index["case"].to_numpy()[rows.cpu().numpy()]))
-        more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
-        return f"{told}; it holds patches of the cases {', '.join(cases[:NAMED])}{more}"
+        return f"{told}; it holds patches of the cases {listing(cases, NAMED)}"
 
     @staticmethod
     def _stop(trainer: Trainer, what: str) -> None:
