@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.privileged import run_or_skip
 from tests.training.calibrated import make_run
 
 
@@ -39,12 +40,7 @@ class Disk:
 
 
 def _mount(*arguments: str) -> None:
-    try:
-        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount on this system")
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    run_or_skip("mount", *arguments, otherwise="no file system can be mounted here")
 
 
 @pytest.fixture

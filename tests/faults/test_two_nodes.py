@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cancernet.checkpoints import read_checkpoint
+from tests.faults.privileged import run_or_skip
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 PATIENCE = 600
@@ -24,12 +25,7 @@ REASON = "cannot be reached"
 
 
 def ip(*arguments: str) -> None:
-    try:
-        done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no ip (iproute2) on this system")
-    if done.returncode:
-        pytest.skip(f"no network namespaces can be made here: {done.stderr.strip()}")
+    run_or_skip("ip", *arguments, otherwise="no network namespaces can be made here")
 
 
 @dataclass
