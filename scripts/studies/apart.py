@@ -36,7 +36,7 @@ def run_apart(
 
     Args:
         arguments: Its command line.
-        log: File that its output is added to.
+        log: File that its output is added to; its folder is made.
         wanted: Asked again and again; when it says no, the command is told to end.
         folder: Its working folder.
         module: What is run, as `python -m` names it.
@@ -45,6 +45,7 @@ def run_apart(
     Raises:
         InputError: It failed, or was ended.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     before = log.stat().st_size if log.exists() else 0
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Processes with several threads each hold each other up on the cores that they share.

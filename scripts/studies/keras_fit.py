@@ -128,10 +128,12 @@ class KerasJob:
     Args:
         trial: In a folder as `plan` names it.
         arguments: Of the data module.
+        epochs: Passes over the training part.
     """
 
     trial: Trial
     arguments: dict[str, str | None]
+    epochs: int = EPOCHS
 
     def is_complete(self) -> bool:
         """Return whether the trial was tested, at a threshold of validation."""
@@ -145,8 +147,9 @@ class KerasJob:
             InputError: The command failed.
         """
         if not self.is_complete():
-            given = [f"--{name}={value}" for name, value in self.arguments.items() if value is not None]
-            command([str(self.trial.folder.parent), f"--seeds={self.trial.seed}", *given], MODULE)
+            given = {"seeds": self.trial.seed, "epochs": self.epochs, **self.arguments}
+            options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+            command([str(self.trial.folder.parent), *options], MODULE)
 
 
 @explained("fit_by_keras")

@@ -161,11 +161,14 @@ def test_the_shipped_variants_are_configurations(tmp_path):
 def test_keras_own_fit_is_tested_like_a_run(repeated, archive, cache, data, capsys):
     output = repeated.parent / "keras"
     split = next(option for option in data if "split" in option).split("=")[1]
-    arguments = [str(output), "--seeds", "0", "1", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
+    arguments = [str(output), "--seeds", "0", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
     assert keras_fit.main([*arguments, "--split", split]) == 0
     assert "balanced_accuracy_at_validation_threshold" in capsys.readouterr().out
-    job = keras_fit.KerasJob(plan(output, [0])[0], {"root": str(archive), "split": split, "cache": str(cache)})
-    assert job.is_complete()
+    given = {"root": str(archive), "split": split, "cache": str(cache)}
+    jobs = [keras_fit.KerasJob(trial, given, epochs=1) for trial in plan(output, [0, 1])]
+    assert [job.is_complete() for job in jobs] == [True, False]
+    engines.run_side_by_side(jobs, count=2)
+    assert [job.is_complete() for job in jobs] == [True, True]
     differences = contrast(plan(repeated, [0, 1]), plan(output, [0, 1])).set_index("metric")
     assert differences["draws"].min() > 1000
 
