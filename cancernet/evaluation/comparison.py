@@ -8,7 +8,7 @@ import pandas as pd
 from cancernet.errors import InputError
 from cancernet.evaluation.analysis import Scores, differences_of
 from cancernet.evaluation.integrity import refuse_part
-from cancernet.evaluation.results import ComparedRun, Comparison, Provenance
+from cancernet.evaluation.results import SYNTHETIC_WARNING, ComparedRun, Comparison, Provenance
 from cancernet.evaluation.run_folder import AGAIN, Run
 from cancernet.evaluation.values import Bootstrap, BothIntervals, Difference, PerMetric
 
@@ -111,7 +111,7 @@ def _warnings(runs: Sequence[ComparedRun]) -> list[str]:
     """What a reader must know before believing a difference."""
     said = []
     if any(run.synthetic for run in runs):
-        said.append("Synthetic data, made by a program: no figure says anything about tissue.")
+        said.append(SYNTHETIC_WARNING)
     leaking = [run.name for run in runs if run.leaks]
     if leaking and len(leaking) < len(runs):
         said.append(

@@ -30,6 +30,7 @@ from cancernet.evaluation.values import (
 )
 
 T = TypeVar("T")
+SYNTHETIC_WARNING = "Synthetic data, made by a program: no figure says anything about tissue."
 
 
 class Extent(Record):

@@ -17,7 +17,7 @@ from cancernet.options import OptionParser
 from cancernet.yaml_files import read_yaml
 from scripts.studies.engines import add_options, choose_engine
 from scripts.studies.repeat import collect
-from scripts.studies.trials import VALIDATION_FIGURES, Job, plan
+from scripts.studies.trials import VALIDATION_FIGURES, Job, plan, warning
 
 VARIANTS = Path(__file__).with_name("ablation.yaml")
 CHANGE = "variant.yaml"
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
         for variant, several in zip(chosen, jobs, strict=True)
     }
     pd.concat(runs.values()).to_csv(given.output / "ablation.csv", index=False)
-    table = tabulate(runs)
+    table = warning([job.trial for several in jobs for job in several]) + tabulate(runs)
     (given.output / "ablation.md").write_text(table, encoding="utf-8")
     print(table, given.output, sep="\n")
     return 0

@@ -27,7 +27,7 @@ from cancernet.options import OptionParser  # noqa: E402
 from cancernet.training.acceleration import keep_freed_memory  # noqa: E402
 from cancernet.training.weights import make_checkpoint  # noqa: E402
 from scripts.studies.repeat import read_tested, summarise  # noqa: E402
-from scripts.studies.trials import Command, Trial, fitted, newest_test, plan, run_command  # noqa: E402
+from scripts.studies.trials import Command, Trial, fitted, newest_test, plan, run_command, warning  # noqa: E402
 
 MODULE = "scripts.studies.keras_fit"
 CHECKPOINT = "last.ckpt"
@@ -168,6 +168,7 @@ def main(arguments: list[str]) -> int:
     for trial in trials:
         run(trial, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
     runs = read_tested(trials)
+    print(warning(trials), end="")
     print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
     return 0
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cancernet.errors import explained
 from cancernet.options import OptionParser
 from scripts.studies.repeat import repeat, summarise
-from scripts.studies.trials import plan
+from scripts.studies.trials import plan, warning
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "original.yaml"
 """The recipe of the tutorial whose split leaks."""
@@ -30,13 +30,13 @@ def measure(archive: str, output: Path, seeds: list[int], options: list[str]) ->
         One row a run: `split`, `seed` and the figures of the test part.
     """
     arguments = [f"--config={CONFIG}", f"--data.root={archive}", *options]
+    trials = {split: plan(output / split, seeds) for split in SPLITS}
     runs = [
-        repeat(plan(output / split, seeds), [*arguments, f"--data.split={split}"]).assign(split=split)
-        for split in SPLITS
+        repeat(several, [*arguments, f"--data.split={split}"]).assign(split=split) for split, several in trials.items()
     ]
     table = pd.concat(runs, ignore_index=True)
     table.to_csv(output / "leak.csv", index=False)
-    (output / "leak.md").write_text(write_table(table), encoding="utf-8")
+    (output / "leak.md").write_text(warning(trials["case"]) + write_table(table), encoding="utf-8")
     draw(table, len(seeds)).savefig(output / "leak.png")
     return table
 

@@ -12,7 +12,7 @@ from cancernet.evaluation.comparison import align
 from cancernet.evaluation.run_folder import Run, read_run
 from cancernet.options import OptionParser
 from scripts.studies.engines import Engine, add_options, choose_engine, run_here
-from scripts.studies.trials import Job, Part, Trial, columns, newest_test, plan, read_figures
+from scripts.studies.trials import Job, Part, Trial, columns, newest_test, plan, read_figures, warning
 
 COMPARED = ("auroc", "average_precision", "balanced_accuracy", "f1")
 
@@ -123,6 +123,7 @@ def main(arguments: list[str]) -> int:
     runs.to_csv(given.output / "runs.csv", index=False)
     summary = summarise(runs)
     summary.to_csv(given.output / "summary.csv")
+    print(warning(trials), end="")
     print(runs.round(4).to_string(index=False), summary.round(4).to_string(), sep="\n\n", end="\n\n")
     if given.against is not None:
         differences = contrast(trials, plan(given.against, given.seeds, given.folds))

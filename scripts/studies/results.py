@@ -34,7 +34,7 @@ from cancernet.yaml_files import read_yaml
 from scripts.studies.engines import Work, add_options, choose_engine
 from scripts.studies.keras_fit import KerasJob
 from scripts.studies.repeat import tested_run, threshold_of
-from scripts.studies.trials import Job, Trial, data_options, plan
+from scripts.studies.trials import Job, Trial, data_options, plan, warning
 
 MODELS = Path(__file__).with_name("results.yaml")
 SHOWN = ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
@@ -215,7 +215,8 @@ def main(arguments: list[str]) -> int:
         engine(list_jobs(chosen, trials, data, options))
         tested, paths = collect({model.title: trials[model.name] for model in chosen})
         tested.runs[COLOURS] = [_score_colours(data, paths)]
-        table = f"{tabulate(tested, reference)}\n{tabulate_shares(tested)}"
+        of_all = [trial for several in trials.values() for trial in several]
+        table = f"{warning(of_all)}{tabulate(tested, reference)}\n{tabulate_shares(tested)}"
         write_text(folder.with_suffix(".md"), table)
         print(f"{split}, test part, mean ± deviation over seeds (95 % interval over cases)", table, sep="\n\n")
     print(given.output)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from cancernet.checkpoints import read_checkpoint
 from cancernet.cli import main as cancernet
 from cancernet.errors import InputError
-from cancernet.evaluation.results import TestMetrics
+from cancernet.evaluation.results import SYNTHETIC_WARNING, TestMetrics
 from cancernet.evaluation.run_folder import METRICS, read_metrics
 from cancernet.files import write_json
 from cancernet.signals import NUMBERS, Stopped
@@ -211,6 +211,16 @@ def _is_calibrated(file: Path) -> bool:
 def _interrupted(folder: Path) -> Path | None:
     """Return the newest checkpoint of a fit that did not come to its end."""
     return next((file for file in _checkpoints(folder, *RESUMABLE) if not _is_calibrated(file)), None)
+
+
+def warning(trials: Sequence[Trial]) -> str:
+    """Return what stands above the tables of finished trials: a sentence on synthetic data, otherwise nothing."""
+    for trial in trials:
+        for file in _checkpoints(trial.folder, "*.ckpt"):
+            calibration = recorded_calibration(read_checkpoint(file))
+            if calibration is not None:
+                return f"{SYNTHETIC_WARNING}\n\n" if calibration["data"]["synthetic"] else ""
+    return ""
 
 
 def newest_test(folder: Path, checkpoint: str | None = None) -> tuple[Path, TestMetrics] | None:

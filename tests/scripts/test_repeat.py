@@ -5,6 +5,7 @@ import pytest
 from cancernet.cli import main as cancernet
 from cancernet.errors import InputError
 from cancernet.evaluation.bootstrap import paired_mean_difference
+from cancernet.evaluation.results import SYNTHETIC_WARNING
 from scripts.studies import ablate, engines, keras_fit, repeat
 from scripts.studies.repeat import COMPARED, contrast, main, summarise
 from scripts.studies.trials import plan, spell_out
@@ -128,6 +129,7 @@ def test_variants_change_what_they_say_and_are_held_against_the_first(data, tmp_
     assert table["variant"].tolist() == ["base", "slow"]
     means = table.groupby("variant")["auroc"].mean()
     text = (tmp_path / "out" / "ablation.md").read_text()
+    assert text.startswith(SYNTHETIC_WARNING)
     assert f"| slow learning | {means['slow']:.3f} ±" in text
     assert "| base |" in text
     assert not list((tmp_path / "out").rglob("metrics.json"))
@@ -163,7 +165,9 @@ def test_keras_own_fit_is_tested_like_a_run(repeated, archive, cache, data, caps
     split = next(option for option in data if "split" in option).split("=")[1]
     arguments = [str(output), "--seeds", "0", "--epochs", "1", "--root", str(archive), "--cache", str(cache)]
     assert keras_fit.main([*arguments, "--split", split]) == 0
-    assert "balanced_accuracy_at_validation_threshold" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "balanced_accuracy_at_validation_threshold" in said
+    assert SYNTHETIC_WARNING in said
     given = {"root": str(archive), "split": split, "cache": str(cache)}
     jobs = [keras_fit.KerasJob(trial, given, epochs=1) for trial in plan(output, [0, 1])]
     assert [job.is_complete() for job in jobs] == [True, False]

@@ -15,7 +15,7 @@ from cancernet.evaluation.context.cases import choose_cases, parts_of_cases
 from cancernet.evaluation.context.evaluation import evaluate_context
 from cancernet.evaluation.context_files import write_context
 from cancernet.evaluation.report.formatting import NAMES, cell, threshold
-from cancernet.evaluation.results import ContextResult
+from cancernet.evaluation.results import SYNTHETIC_WARNING, ContextResult
 from cancernet.evaluation.run_folder import read_whole
 from cancernet.pretrained import INCLUDED, RESULTS, is_included
 
@@ -82,7 +82,7 @@ def _print(result: ContextResult) -> None:
     console = Console()
     console.print()
     if result.origin.synthetic:
-        console.print(Text("Synthetic data, made by a program: no figure says anything about tissue."))
+        console.print(Text(SYNTHETIC_WARNING))
     for words in result.words:
         console.print(Text(words))
     table = Table()
