@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
         for variant, several in zip(chosen, jobs, strict=True)
     }
     pd.concat(runs.values()).to_csv(given.output / "ablation.csv", index=False)
-    table = warning([job.trial for several in jobs for job in several]) + tabulate(runs)
+    table = warning(jobs[0][0].trial.folder) + tabulate(runs)
     (given.output / "ablation.md").write_text(table, encoding="utf-8")
     print(table, given.output, sep="\n")
     return 0

@@ -18,7 +18,7 @@ from cancernet.evaluation.report.formatting import figure, signed
 from cancernet.options import OptionParser
 from cancernet.training.calibration import predict_rows
 from cancernet.training.task import ClassificationTask
-from scripts.studies.trials import fitted
+from scripts.studies.trials import fitted, warning
 
 CPU = torch.device("cpu")
 
@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     folds = sorted(run.name for run in (given.output / given.variants[0]).glob("seed-*"))
     table = pd.DataFrame([score([given.output / variant / fold for variant in given.variants]) for fold in folds])
+    print(warning(given.output / given.variants[0] / folds[0]), end="")
     print("| | AUROC | less the first |", "|---|---|---|", sep="\n")
     for name in table:
         less = table[name] - table.iloc[:, 0]

@@ -9,6 +9,7 @@ import pandas as pd
 from cancernet.errors import InputError, explained
 from cancernet.evaluation.bootstrap import bootstrap
 from cancernet.evaluation.context.correction import gather_neighbours
+from cancernet.evaluation.results import SYNTHETIC_WARNING
 from cancernet.evaluation.run_folder import read_whole
 from cancernet.options import OptionParser
 from scripts.studies.results import with_interval
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"cases that trained the model: {', '.join(trained)}; name others")
     threshold = 0.5 if origin.threshold is None else origin.threshold
     edge, known = find_edges(table)
+    if origin.synthetic:
+        print(SYNTHETIC_WARNING, end="\n\n")
     print(
         "| patches | number | IDC | AUROC | balanced accuracy | share of all errors |",
         "|---|---:|---:|---|---|---|",

@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> int:
     for trial in trials:
         run(trial, {"root": given.root, "split": given.split, "cache": given.cache}, given.epochs)
     runs = read_tested(trials)
-    print(warning(trials), end="")
+    print(warning(trials[0].folder), end="")
     print(runs.round(4).to_string(index=False), summarise(runs).round(4).to_string(), given.output, sep="\n\n")
     return 0
 

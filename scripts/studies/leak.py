@@ -36,7 +36,7 @@ def measure(archive: str, output: Path, seeds: list[int], options: list[str]) ->
     ]
     table = pd.concat(runs, ignore_index=True)
     table.to_csv(output / "leak.csv", index=False)
-    (output / "leak.md").write_text(warning(trials["case"]) + write_table(table), encoding="utf-8")
+    (output / "leak.md").write_text(warning(trials["case"][0].folder) + write_table(table), encoding="utf-8")
     draw(table, len(seeds)).savefig(output / "leak.png")
     return table
 

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
             file = write_text(trial.folder / PARTS, parts.to_csv(index=False))
             jobs.append(Job(trial, [*options, *of_data, f"--data.split={file}"], "test", "last"))
     engine(jobs)
-    table = warning([job.trial for job in jobs]) + tabulate(collect(trials)[0], None)
+    table = warning(jobs[0].trial.folder) + tabulate(collect(trials)[0], None)
     write_text(given.output / "learning_curve.md", table)
     print("Test part, mean ± deviation over seeds (95 % interval over cases)", table, given.output, sep="\n\n")
     return 0

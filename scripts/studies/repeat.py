@@ -123,7 +123,7 @@ def main(arguments: list[str]) -> int:
     runs.to_csv(given.output / "runs.csv", index=False)
     summary = summarise(runs)
     summary.to_csv(given.output / "summary.csv")
-    print(warning(trials), end="")
+    print(warning(trials[0].folder), end="")
     print(runs.round(4).to_string(index=False), summary.round(4).to_string(), sep="\n\n", end="\n\n")
     if given.against is not None:
         differences = contrast(trials, plan(given.against, given.seeds, given.folds))

@@ -215,8 +215,8 @@ def main(arguments: list[str]) -> int:
         engine(list_jobs(chosen, trials, data, options))
         tested, paths = collect({model.title: trials[model.name] for model in chosen})
         tested.runs[COLOURS] = [_score_colours(data, paths)]
-        of_all = [trial for several in trials.values() for trial in several]
-        table = f"{warning(of_all)}{tabulate(tested, reference)}\n{tabulate_shares(tested)}"
+        note = warning(trials[chosen[0].name][0].folder)
+        table = f"{note}{tabulate(tested, reference)}\n{tabulate_shares(tested)}"
         write_text(folder.with_suffix(".md"), table)
         print(f"{split}, test part, mean ± deviation over seeds (95 % interval over cases)", table, sep="\n\n")
     print(given.output)

@@ -213,13 +213,12 @@ def _interrupted(folder: Path) -> Path | None:
     return next((file for file in _checkpoints(folder, *RESUMABLE) if not _is_calibrated(file)), None)
 
 
-def warning(trials: Sequence[Trial]) -> str:
-    """Return what stands above the tables of finished trials: a sentence on synthetic data, otherwise nothing."""
-    for trial in trials:
-        for file in _checkpoints(trial.folder, "*.ckpt"):
-            calibration = recorded_calibration(read_checkpoint(file))
-            if calibration is not None:
-                return f"{SYNTHETIC_WARNING}\n\n" if calibration["data"]["synthetic"] else ""
+def warning(folder: Path) -> str:
+    """Return what stands above the tables of a study, of which this is a finished run: a sentence on synthetic data."""
+    for file in _checkpoints(folder, "*.ckpt"):
+        calibration = recorded_calibration(read_checkpoint(file))
+        if calibration is not None and calibration["data"]["synthetic"]:
+            return f"{SYNTHETIC_WARNING}\n\n"
     return ""
 
 
