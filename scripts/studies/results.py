@@ -27,7 +27,7 @@ from cancernet.evaluation.comparison import align
 from cancernet.evaluation.estimates import estimates
 from cancernet.evaluation.idc_share import shares
 from cancernet.evaluation.per_case import per_case
-from cancernet.evaluation.report.formatting import figure, signed
+from cancernet.evaluation.report.formatting import NAMES, figure, signed
 from cancernet.files import write_text
 from cancernet.options import OptionParser
 from cancernet.yaml_files import read_yaml
@@ -143,7 +143,7 @@ def _score_colours(data: dict[str, str | None], paths: pd.Series) -> tuple[np.nd
 
 def tabulate(tested: Tested, reference: str | None) -> str:
     """Return the figures of each model, and its differences to the reference and to the colours, as Markdown tables."""
-    head = f"| | runs | {' | '.join(name.replace('_', ' ') for name in SHOWN)} |"
+    head = f"| | runs | {' | '.join(NAMES[name] for name in SHOWN)} |"
     rule = "|---|---:|" + "---|" * len(SHOWN)
     lines = [head, rule]
     for title, runs in tested.runs.items():
