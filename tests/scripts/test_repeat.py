@@ -150,7 +150,7 @@ def test_tables_of_synthetic_data_say_so(synthetic, repeated, data, tmp_path, mo
         content["cancernet"]["calibration"]["data"]["synthetic"] = synthetic
         replace_checkpoint(file, content)
     refuse_runs(monkeypatch)
-    assert main([str(copy), "--seeds", "0", "1", *data, *SHORT]) == 0
+    assert main([str(copy), "--seeds", "0", *data, *SHORT]) == 0
     assert (SYNTHETIC_WARNING in capsys.readouterr().out) == synthetic
 
 
