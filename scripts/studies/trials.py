@@ -215,11 +215,9 @@ def _interrupted(folder: Path) -> Path | None:
 
 def warning(folder: Path) -> str:
     """Return what stands above the tables of a study, of which this is a finished run: a sentence on synthetic data."""
-    for file in _checkpoints(folder, "*.ckpt"):
-        calibration = recorded_calibration(read_checkpoint(file))
-        if calibration is not None and calibration["data"]["synthetic"]:
-            return f"{SYNTHETIC_WARNING}\n\n"
-    return ""
+    file = fitted(folder, "*.ckpt")
+    calibration = None if file is None else recorded_calibration(read_checkpoint(file))
+    return f"{SYNTHETIC_WARNING}\n\n" if calibration is not None and calibration["data"]["synthetic"] else ""
 
 
 def newest_test(folder: Path, checkpoint: str | None = None) -> tuple[Path, TestMetrics] | None:
